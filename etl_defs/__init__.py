@@ -1,0 +1,1 @@
+"""What Dagster sees: jobs, assets, schedules, sensors. It may not move data itself."""
