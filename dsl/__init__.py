@@ -1,0 +1,1 @@
+"""The workflow language: text in, plan out; no I/O, no Dagster, no threads."""

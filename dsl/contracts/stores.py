@@ -1,0 +1,107 @@
+"""What the engine needs kept for it: checkpoints, dead letters and events; where they are kept is decided elsewhere."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Protocol
+
+from dsl.contracts.rows import Rejection
+from dsl.contracts.state import Json, State
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """The copy of a stream's token that the operator sees; the token beside the data decides.
+
+    Attributes:
+        key: `Token.key` of the stream.
+        epoch: The last committed epoch.
+        state: The stage's state: `{"v": 1, "inputs": {node: state}, "operators": {node: state}}`.
+        run_id: The run that committed it.
+        committed_at: When, in UTC.
+    """
+
+    key: str
+    epoch: int
+    state: State
+    run_id: str
+    committed_at: datetime
+
+
+class CheckpointStore(Protocol):
+    """Keeps one checkpoint for each stream."""
+
+    def get(self, key: str) -> Checkpoint | None:
+        """The stream's checkpoint, or None."""
+
+    def put(self, checkpoint: Checkpoint) -> None:
+        """Replaces the stream's checkpoint."""
+
+    def list(self, prefix: str) -> Sequence[Checkpoint]:
+        """All checkpoints whose key begins so, sorted by key."""
+
+    def delete(self, key: str) -> bool:
+        """Forgets one; tells whether it was there."""
+
+
+@dataclass(frozen=True)
+class DeadLetter:
+    """One rejected row, kept.
+
+    Attributes:
+        id: sha256 of stream, epoch-independent source state and row number: replaying a batch gives the same id.
+        key: `Token.key` of the stream.
+        epoch: The epoch it was rejected in.
+        rejection: The row, the reason, the code and the node.
+        rejected_at: When, in UTC.
+        run_id: The run that rejected it.
+    """
+
+    id: str
+    key: str
+    epoch: int
+    rejection: Rejection
+    rejected_at: datetime
+    run_id: str
+
+
+class DeadLetterStore(Protocol):
+    """Keeps rejected rows; adding the same id twice keeps one."""
+
+    def add(self, letters: Iterable[DeadLetter]) -> int:
+        """Keeps them durably before returning; tells how many were new.
+
+        Raises:
+            UnavailableError: They could not be kept; the epoch may not commit.
+        """
+
+    def count(self, key: str) -> int:
+        """How many are kept for a stream."""
+
+
+@dataclass(frozen=True)
+class Event:
+    """Something that happened in a run, for metrics, logs and the UI.
+
+    Attributes:
+        name: `stage_started`, `progress`, `committed`, `rejected`, `retrying`, `stage_finished` …
+        workflow: The workflow's name.
+        stage: The stage's id.
+        at: When, in UTC.
+        fields: Numbers and short texts; never rows, never secrets.
+    """
+
+    name: str
+    workflow: str
+    stage: str
+    at: datetime
+    fields: Mapping[str, Json] = field(default_factory=dict)
+
+
+class EventSink(Protocol):
+    """Where events go."""
+
+    def emit(self, event: Event) -> None:
+        """Takes one event; must not raise and must not wait long."""
