@@ -43,3 +43,44 @@ setup: .venv/.stamp ## Create .venv from the lock and install Headrace into it.
 lock: $(filter .uv/bin/uv,$(UV)) ## Resolve the dependencies again and write the lock files.
 	$(UV) pip compile --quiet --no-config --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate \
 	  --custom-compile-command 'make lock' --all-extras --group dev pyproject.toml --output-file requirements.lock
+	$(UV) pip compile --quiet --no-config --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate \
+	  --custom-compile-command 'make lock' tests/services.in --output-file tests/services.lock
+
+.svc-venv/.stamp: tests/services.lock tests/kit/install-services | $(filter .uv/bin/uv,$(UV))
+	tests/kit/install-services $(UV) $(PYTHON)
+	@touch $@
+
+.PHONY: services
+services: .svc-venv/.stamp ## Install the servers that the tests run against.
+
+# ---- checks -------------------------------------------------------------------------------------
+
+.PHONY: test
+test: setup services ## Run all tests; REQUIRE_SERVICES=1 makes a missing server a failure.
+	$(BIN)/python -m pytest -q -n $(WORKERS) tests
+
+.PHONY: lint
+lint: setup ## Check style, types and who imports whom.
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+.PHONY: format
+format: setup ## Put the code into the project's style.
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix-only .
+
+# ---- things to see ------------------------------------------------------------------------------
+
+.PHONY: demo
+demo: setup ## Run the demonstration job on an embedded instance.
+	$(BIN)/python -m server.demo
+
+.PHONY: ui
+ui: setup ## Open the Dagster UI on the instance of the demonstration.
+	$(BIN)/python -m server.cli.main ui
+
+.PHONY: docs
+docs: setup ## Write docs/reference again from the code.
+	$(BIN)/python -m server.docs
