@@ -1,0 +1,90 @@
+"""What a run is given by whoever starts it: stores, clock, limits, places; data only."""
+
+from __future__ import annotations
+
+import os
+import time
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from enum import StrEnum
+from pathlib import Path
+
+from dsl.contracts.connectors import Clock, Destination
+from dsl.contracts.stores import CheckpointStore, DeadLetterStore, Event, EventSink
+from engine.breaker import BreakerStore, MemoryBreakers
+from engine.control import Control
+
+
+class OnRegression(StrEnum):
+    """What to do when the destination is behind the checkpoint's copy of its token."""
+
+    STOP = "stop"
+    REWIND = "rewind"
+
+
+class SystemClock:
+    """The machine's clock."""
+
+    def now(self) -> datetime:
+        """The time, aware, in UTC."""
+        return datetime.now(UTC)
+
+    def sleep(self, pause: timedelta) -> None:
+        """Waits."""
+        time.sleep(pause.total_seconds())
+
+
+class SilentEvents:
+    """An event sink that forgets everything."""
+
+    def emit(self, event: Event) -> None:
+        """Forgets the event."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunContext:
+    """Everything a run needs besides its plan.
+
+    Attributes:
+        workflow: The workflow's name: first part of every token.
+        run_id: Names the run in tokens, checkpoints and dead letters.
+        logical_time: The run's time, aware: `now()` in expressions, bounds of incremental reads.
+        home: Folder for exchanges and spilled data; made if absent.
+        checkpoints: Keeps the copies of the tokens.
+        dead_letters: Keeps rejected rows.
+        events: Told what happens.
+        control: Carries stop and pause.
+        clock: Tells the time.
+        memory_limit: Bytes that the relational operators of one stage may hold before they spill.
+        spill_limit: Bytes they may spill to disk.
+        threads: Threads of the relational operators of one stage.
+        allow_python: Whether `python` nodes may run.
+        allow_private_addresses: Whether `enrich` may call private addresses although its options do not say so.
+        dead_letter_destination: Where dead letters are written as rows, instead of `dead_letters`; opened once for each stage.
+        breakers: The health of systems, shared by the stages.
+        on_regression: What to do when a destination is behind its checkpoint.
+        preview_rows: Rows kept for the report.
+        grace: How long a stage that should end may go on to reach its next batch boundary.
+        fingerprint: `PhysicalPlan.fingerprint`, kept with the token.
+    """
+
+    workflow: str
+    run_id: str
+    logical_time: datetime
+    home: Path
+    checkpoints: CheckpointStore
+    dead_letters: DeadLetterStore
+    events: EventSink = field(default_factory=SilentEvents)
+    control: Control = field(default_factory=Control)
+    clock: Clock = field(default_factory=SystemClock)
+    memory_limit: int = 256 * 2**20
+    spill_limit: int = 64 * 2**30
+    threads: int = field(default_factory=lambda: os.cpu_count() or 1)
+    allow_python: bool = False
+    allow_private_addresses: bool = False
+    dead_letter_destination: Destination | None = None
+    breakers: BreakerStore = field(default_factory=MemoryBreakers)
+    on_regression: OnRegression = OnRegression.STOP
+    preview_rows: int = 10
+    grace: timedelta = timedelta(seconds=5)
+    fingerprint: str = ""
