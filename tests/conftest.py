@@ -1,0 +1,12 @@
+"""What all tests share: the servers' fixtures and hypothesis's settings. It may not hold fixtures of one room."""
+
+import os
+
+from hypothesis import settings
+
+pytest_plugins = ["tests.kit.fixtures"]
+
+# How long an example takes says nothing on a shared machine. CI tries the same examples every time; a laptop explores.
+settings.register_profile("laptop", deadline=None)
+settings.register_profile("ci", deadline=None, derandomize=True, print_blob=True)
+settings.load_profile("ci" if os.environ.get("CI") else "laptop")
