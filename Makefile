@@ -38,6 +38,7 @@ help: ## List the commands.
 
 .PHONY: setup
 setup: .venv/.stamp ## Create .venv from the lock and install Headrace into it.
+	@:
 
 .PHONY: lock
 lock: $(filter .uv/bin/uv,$(UV)) ## Resolve the dependencies again and write the lock files.
@@ -52,6 +53,7 @@ lock: $(filter .uv/bin/uv,$(UV)) ## Resolve the dependencies again and write the
 
 .PHONY: services
 services: .svc-venv/.stamp ## Install the servers that the tests run against.
+	@:
 
 # ---- checks -------------------------------------------------------------------------------------
 
