@@ -2,8 +2,13 @@
 
 import http.client
 import json
+import shutil
+import subprocess
+import sys
+import time
 import urllib.error
 import urllib.request
+from pathlib import Path
 
 import botocore.exceptions
 import psycopg
@@ -14,7 +19,7 @@ from tests.kit.elasticsearch import ElasticsearchServer
 from tests.kit.enrichment import EnrichmentApi, Fault, score_of
 from tests.kit.mariadb import MariaDBServer
 from tests.kit.postgres import PostgresServer
-from tests.kit.process import ServerProcess, Unavailable, free_port, make_folder
+from tests.kit.process import ROOT, ServerProcess, Unavailable, free_port, make_folder
 from tests.kit.s3 import S3Server
 from tests.kit.snowflake import SnowflakeServer
 
@@ -128,6 +133,32 @@ def test_a_server_that_ends_says_why_and_leaves_nothing() -> None:
     with pytest.raises(Unavailable, match=r"ends ended with 3: no answer\nout of paper"):
         process.wait_until(never, seconds=10)
     assert not folder.exists()
+
+
+def _is_alive(pid: int) -> bool:
+    state = Path(f"/proc/{pid}/stat")
+    return state.exists() and state.read_text().rpartition(")")[2].split()[0] != "Z"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux ends a child with its parent")
+@pytest.mark.parametrize("drop_root", [False, True])
+def test_a_server_dies_with_killed_tests(drop_root: bool) -> None:  # noqa: FBT001 - a parameter of the test
+    script = (
+        "import time; from tests.kit.process import ROOT, ServerProcess, make_folder\n"
+        f"s = ServerProcess('s', ['sleep', '600'], make_folder('killed'), drop_root={drop_root})\n"
+        "print(s.pid, s.folder, flush=True); time.sleep(600)"
+    )
+    with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, cwd=ROOT, text=True) as tests:
+        assert tests.stdout is not None
+        pid, folder = tests.stdout.readline().split()
+        assert _is_alive(int(pid))
+        tests.kill()
+    for _ in range(200):
+        if not _is_alive(int(pid)):
+            break
+        time.sleep(0.05)
+    shutil.rmtree(folder)
+    assert not _is_alive(int(pid))
 
 
 def test_ports_are_handed_out_once() -> None:

@@ -1,0 +1,123 @@
+"""A TCP proxy that makes a network bad on purpose: late, cut, silent or gone. It may not understand what passes through."""
+
+import contextlib
+import socket
+import struct
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+_CHUNK = 16_384
+_POLL = 0.05
+
+
+@dataclass
+class FaultProxy:
+    """Forwards connections to a server; the attributes may be changed while it runs.
+
+    Attributes:
+        latency: Seconds that each chunk waits before it goes on.
+        reset_after: Bytes from the server, over all connections from now on, after which every connection is reset; None: never.
+        blackhole: Accept and read, but pass nothing on.
+        refuse: Reset new connections at once.
+    """
+
+    host: str
+    port: int
+    upstream: tuple[str, int]
+    latency: float = 0.0
+    reset_after: int | None = None
+    blackhole: bool = False
+    refuse: bool = False
+    accepted: int = 0
+    resets: int = 0
+    _open: set[socket.socket] = field(default_factory=set)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def reset_all(self) -> None:
+        """Reset every connection that is open: both ends see ECONNRESET, not an orderly end."""
+        with self._lock:
+            connections, self._open = self._open, set()
+        for connection in connections:
+            _reset(connection)
+
+    def heal(self) -> None:
+        """Forward faithfully again. Connections that were reset stay so."""
+        self.latency, self.reset_after, self.blackhole, self.refuse = 0.0, None, False, False
+
+    def admit(self, client: socket.socket) -> None:
+        """Connect a client to the server and pump both ways, unless told otherwise."""
+        self.accepted += 1
+        if self.refuse:
+            _reset(client)
+            return
+        try:
+            server = socket.create_connection(self.upstream, timeout=10)
+        except OSError:
+            _reset(client)
+            return
+        server.settimeout(None)
+        with self._lock:
+            self._open |= {client, server}
+        for source, target, counted in ((client, server, False), (server, client, True)):
+            threading.Thread(target=self._pump, args=(source, target, counted), daemon=True).start()
+
+    def _pump(self, source: socket.socket, target: socket.socket, counted: bool) -> None:  # noqa: FBT001 - threads take positions
+        with contextlib.suppress(OSError):
+            while chunk := source.recv(_CHUNK):
+                time.sleep(self.latency)
+                if self.blackhole:
+                    continue
+                allowed = self._allowed(len(chunk)) if counted else len(chunk)
+                target.sendall(chunk[:allowed])
+                if allowed < len(chunk):
+                    self.reset_all()
+                    return
+            target.shutdown(socket.SHUT_WR)
+
+    def _allowed(self, size: int) -> int:
+        """Take bytes off what may still come from the server; fewer than asked for means that the time has come."""
+        with self._lock:
+            if self.reset_after is None:
+                return size
+            allowed = min(size, self.reset_after)
+            self.reset_after -= allowed
+            if allowed < size:
+                self.reset_after = None
+                self.resets += 1
+            return allowed
+
+
+def _reset(connection: socket.socket) -> None:
+    with contextlib.suppress(OSError):
+        # Lingering for no time makes close send RST (RFC 9293, 3.10.7) instead of FIN.
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        connection.shutdown(socket.SHUT_RD)
+    connection.close()
+
+
+@contextmanager
+def fault_proxy(host: str, port: int) -> Iterator[FaultProxy]:
+    """Serve a proxy to a server on a free port of 127.0.0.1 until the block ends."""
+    with socket.create_server(("127.0.0.1", 0), backlog=64) as listener:
+        listener.settimeout(_POLL)
+        proxy = FaultProxy("127.0.0.1", listener.getsockname()[1], (host, port))
+        ending = threading.Event()
+
+        def accept() -> None:
+            while not ending.is_set():
+                with contextlib.suppress(TimeoutError):
+                    client, _ = listener.accept()
+                    client.settimeout(None)
+                    proxy.admit(client)
+
+        thread = threading.Thread(target=accept, daemon=True)
+        thread.start()
+        try:
+            yield proxy
+        finally:
+            ending.set()
+            thread.join()
+            proxy.reset_all()
