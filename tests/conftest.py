@@ -6,6 +6,10 @@ from hypothesis import settings
 
 pytest_plugins = ["tests.kit.fixtures"]
 
+# A test's instance is the one it makes, and nothing is sent anywhere; processes that tests start inherit both.
+os.environ.pop("DAGSTER_HOME", None)
+os.environ["DAGSTER_DISABLE_TELEMETRY"] = "yes"
+
 # How long an example takes says nothing on a shared machine. CI tries the same examples every time; a laptop explores.
 settings.register_profile("laptop", deadline=None)
 settings.register_profile("ci", deadline=None, derandomize=True, print_blob=True)

@@ -51,10 +51,11 @@ def start_elasticsearch() -> ElasticsearchServer:
     Raises:
         Unavailable: noida-db is not installed, or does not start; carries its log.
     """
+    program = find_program("noida-db")
     folder = make_folder("elasticsearch")
     port = free_port()
     options = ["--data-dir", str(folder / "data"), "--only", "elasticsearch", "--elasticsearch-port", str(port)]
-    process = ServerProcess("elasticsearch", [find_program("noida-db"), "start", *options], folder)
+    process = ServerProcess("elasticsearch", [program, "start", *options], folder)
     server = ElasticsearchServer("127.0.0.1", port, "", process)
     process.wait_until(lambda: server.request("GET", "/"))
     said = server.request("GET", "/")["version"]["number"]

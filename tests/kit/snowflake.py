@@ -90,9 +90,10 @@ def start_snowflake() -> SnowflakeServer:
     except ImportError as error:
         msg = "snowflake-connector-python is not installed: run 'make setup'"
         raise Unavailable(msg) from error
+    program = find_program("fakesnow")
     folder = make_folder("snowflake")
     port = free_port()
-    process = ServerProcess("fakesnow", [find_program("fakesnow"), "-s", "-p", str(port)], folder)
+    process = ServerProcess("fakesnow", [program, "-s", "-p", str(port)], folder)
 
     def ready() -> None:
         try:
