@@ -1,0 +1,33 @@
+"""A deployment's settings."""
+
+from pathlib import Path
+
+import pytest
+
+from etl_defs.settings import WORKFLOWS, SettingError, read_settings
+
+
+def test_defaults() -> None:
+    settings = read_settings({})
+    assert settings.workflows == WORKFLOWS
+    assert settings.home == Path(".headrace").absolute()
+    assert settings.memory == 256 * 2**20
+    assert not settings.allow_python
+
+
+def test_the_home_lies_in_dagsters_unless_it_is_named() -> None:
+    assert read_settings({"DAGSTER_HOME": "/srv/dagster"}).home == Path("/srv/dagster/headrace")
+    assert read_settings({"DAGSTER_HOME": "/srv/dagster", "HEADRACE_HOME": "/data"}).home == Path("/data")
+
+
+@pytest.mark.parametrize(
+    ("text", "size"), [("1024", 1024), ("64MiB", 2**26), ("1.5 GiB", 3 * 2**29), ("2MB", 2_000_000)]
+)
+def test_sizes(text: str, size: int) -> None:
+    assert read_settings({"HEADRACE_MEMORY": text}).memory == size
+
+
+@pytest.mark.parametrize("text", ["lots", "0", "-1", "5 parsecs"])
+def test_a_size_that_is_none_is_refused_by_name(text: str) -> None:
+    with pytest.raises(SettingError, match="HEADRACE_MEMORY"):
+        read_settings({"HEADRACE_MEMORY": text})
