@@ -58,13 +58,15 @@ def test_rejected_rows_against_the_budget(
 
 
 def test_a_contract_allows_more_columns_and_unknown_types() -> None:
-    arrived = pa.schema({"id": pa.int64(), "name": pa.string(), "new": pa.string()})
-    assert not contract_faults(arrived, pa.schema({"id": pa.int64(), "name": pa.null()}))
+    arrived = pa.schema([pa.field("id", pa.int64()), pa.field("name", pa.string()), pa.field("new", pa.string())])
+    assert not contract_faults(arrived, pa.schema([pa.field("id", pa.int64()), pa.field("name", pa.null())]))
     assert not contract_faults(arrived, None)
 
 
 def test_a_contract_is_broken_by_a_missing_column_and_another_type() -> None:
-    faults = contract_faults(pa.schema([("id", pa.string())]), pa.schema({"id": pa.int64(), "name": pa.string()}))
+    faults = contract_faults(
+        pa.schema([("id", pa.string())]), pa.schema([pa.field("id", pa.int64()), pa.field("name", pa.string())])
+    )
     assert faults == ["column 'id' is string, declared as int64", "column 'name' is missing"]
 
 

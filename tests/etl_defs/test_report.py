@@ -99,7 +99,7 @@ def test_lineage_of_columns_leads_to_assets() -> None:
 
 
 def test_a_schema_as_dagster_shows_it() -> None:
-    user = pa.field("user", pa.struct({"a": pa.string()}))
+    user = pa.field("user", pa.struct([pa.field("a", pa.string())]))
     schema = table_schema(pa.schema([pa.field("id", pa.int64(), nullable=False), user]))
     assert [(each.name, each.type, each.constraints.nullable) for each in schema.columns] == [
         ("id", "int64", False),
