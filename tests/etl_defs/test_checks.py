@@ -20,6 +20,10 @@ from tests.etl_defs.test_report import report_of
 KEY = AssetKey(["memory", "target"])
 
 
+def _schema(**columns: pa.DataType) -> pa.Schema:
+    return pa.schema([pa.field(name, kind) for name, kind in columns.items()])
+
+
 def _result(
     name: str, read: int, written: int, rejected: int = 0, max_rows: int | None = None
 ) -> tuple[bool | None, AssetCheckSeverity]:
@@ -58,15 +62,13 @@ def test_rejected_rows_against_the_budget(
 
 
 def test_a_contract_allows_more_columns_and_unknown_types() -> None:
-    arrived = pa.schema([pa.field("id", pa.int64()), pa.field("name", pa.string()), pa.field("new", pa.string())])
-    assert not contract_faults(arrived, pa.schema([pa.field("id", pa.int64()), pa.field("name", pa.null())]))
+    arrived = _schema(id=pa.int64(), name=pa.string(), new=pa.string())
+    assert not contract_faults(arrived, _schema(id=pa.int64(), name=pa.null()))
     assert not contract_faults(arrived, None)
 
 
 def test_a_contract_is_broken_by_a_missing_column_and_another_type() -> None:
-    faults = contract_faults(
-        pa.schema([("id", pa.string())]), pa.schema([pa.field("id", pa.int64()), pa.field("name", pa.string())])
-    )
+    faults = contract_faults(_schema(("id", pa.string())), _schema(id=pa.int64(), name=pa.string()))
     assert faults == ["column 'id' is string, declared as int64", "column 'name' is missing"]
 
 
