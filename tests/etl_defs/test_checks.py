@@ -68,7 +68,7 @@ def test_a_contract_allows_more_columns_and_unknown_types() -> None:
 
 
 def test_a_contract_is_broken_by_a_missing_column_and_another_type() -> None:
-    faults = contract_faults(_schema(("id", pa.string())), _schema(id=pa.int64(), name=pa.string()))
+    faults = contract_faults(_schema(id=pa.string()), _schema(id=pa.int64(), name=pa.string()))
     assert faults == ["column 'id' is string, declared as int64", "column 'name' is missing"]
 
 
