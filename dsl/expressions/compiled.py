@@ -41,12 +41,14 @@ class CompiledTemplate:
         parts: Literal texts and expressions, in order; empty texts are left out.
         context: "json", "url" or "text".
         sql: See `render_sql`.
+        total: Whether rendering cannot fail.
     """
 
     text: str
     parts: tuple[str | Compiled, ...]
     context: str
     sql: str = field(repr=False)
+    total: bool
 
     def render_sql(self) -> str:
         """Returns one DuckDB expression that yields the text with every value escaped for its place.
@@ -69,11 +71,6 @@ class CompiledTemplate:
     def paths(self) -> frozenset[tuple[str, ...]]:
         """Fields that it reads, as in `Compiled.paths`."""
         return frozenset[tuple[str, ...]]().union(*(each.paths for each in self.expressions))
-
-    @property
-    def total(self) -> bool:
-        """Whether rendering cannot fail."""
-        return all(each.total for each in self.expressions)
 
     @property
     def uses_now(self) -> bool:
