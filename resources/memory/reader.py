@@ -1,0 +1,60 @@
+"""Reads a table of this process in batches that can be resumed; changes nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pyarrow as pa
+
+from dsl.contracts.connectors import BatchReader, ReadRequest
+from dsl.contracts.errors import SchemaError
+from dsl.contracts.rows import Batch
+from dsl.contracts.state import State, advance
+from resources.memory.tables import MemoryTable
+
+
+class MemoryReader(BatchReader):
+    """The rows of a table as they stood when it was opened; the state counts them."""
+
+    def __init__(
+        self, table: MemoryTable, schema: pa.Schema, request: ReadRequest, state: State | None, *, incremental: bool
+    ) -> None:
+        missing = [each for each in request.columns or () if each not in schema.names]
+        if missing:
+            raise SchemaError(f"column '{missing[0]}' is gone", where=f"memory table '{table.name}'")
+        self._table, self._request, self._incremental = table, request, incremental
+        self._schema = (
+            schema if request.columns is None else pa.schema([schema.field(each) for each in request.columns])
+        )
+        self._state = state
+        at = (state or {}).get("row", 0)
+        self._at = at if isinstance(at, int) else 0
+
+    @property
+    def schema(self) -> pa.Schema:
+        return self._schema
+
+    def __iter__(self) -> Iterator[Batch]:
+        rows = self._table.to_table()
+        end = rows.num_rows if self._request.limit is None else min(rows.num_rows, self._request.limit)
+        state = self._state
+        at = self._at
+        while True:
+            self._table.reach("read")
+            count = max(0, min(self._request.batch_rows, end - at))
+            taken = rows.slice(at, count).select(self._schema.names).combine_chunks()
+            at += count
+            ended = at >= end
+            facts = {"complete": True} if ended and not self._incremental else {}
+            state = advance(state, count, taken.nbytes, row=at, **facts)
+            yield Batch(_one_batch(taken, self._schema), state)
+            if ended:
+                return
+
+    def close(self) -> None:
+        """Owns nothing."""
+
+
+def _one_batch(rows: pa.Table, schema: pa.Schema) -> pa.RecordBatch:
+    batches = rows.to_batches()
+    return batches[0] if batches else pa.RecordBatch.from_pylist([], schema)

@@ -1,0 +1,12 @@
+"""Conformance suites that every connector inherits, here or elsewhere; they need pytest and know no connector."""
+
+import pytest
+
+pytest.register_assert_rewrite("resources.testing.destination", "resources.testing.source")
+
+from resources.testing.destination import DestinationSuite as DestinationSuite  # noqa: E402 - rewritten when imported
+from resources.testing.destination import DestinationTarget as DestinationTarget  # noqa: E402
+from resources.testing.samples import CANARY as CANARY  # noqa: E402
+from resources.testing.samples import sample as sample  # noqa: E402
+from resources.testing.source import SourceOrigin as SourceOrigin  # noqa: E402
+from resources.testing.source import SourceSuite as SourceSuite  # noqa: E402
