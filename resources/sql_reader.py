@@ -1,0 +1,361 @@
+"""How rows of a SQL table are read so that a state resumes after any batch: keyset passes; executes no SQL itself.
+
+A full refresh of a table with a key is one pass in the key's order. An incremental read is a pass over a closed window
+of its incremental column, in the order (column, key), whose upper bound the system guarantees: no row below it can
+appear any more. The next run begins where the window ended. Rows whose column is NULL are refused, or read once in a
+pass of their own.
+
+States: full refresh `{"key": [...]}`, then `{"complete": true}`. Incremental `{"low", "low_inclusive", "high",
+"inclusive", "cursor", "key", "nulls", "seen"}`; `high` is null between windows. Values are texts as the server writes
+them, and are compared only in the server.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from decimal import Decimal, InvalidOperation
+from typing import Any
+
+import pyarrow as pa
+
+from dsl.contracts.connectors import Batch, BatchReader, ReadRequest
+from dsl.contracts.errors import FatalError
+from dsl.contracts.rows import Rejection
+from dsl.contracts.state import Json, State, advance, is_complete
+from resources.sql import NullCursor
+
+SEEN_LIMIT = 10_000
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """Rows as they were read.
+
+    Attributes:
+        rows: Those that could be decoded, with the columns that were asked for.
+        count: How many were read, the rejected ones included.
+        size: Their bytes.
+        first: Texts of the pass's order columns in the first row.
+        last: The same of the last row.
+        rejections: Those that could not be decoded.
+    """
+
+    rows: pa.RecordBatch
+    count: int
+    size: int
+    first: tuple[str, ...]
+    last: tuple[str, ...]
+    rejections: tuple[Rejection, ...] = ()
+
+
+@dataclass(frozen=True)
+class Pass:
+    """One ordered scan.
+
+    Attributes:
+        condition: What follows WHERE, or "".
+        parameters: Its parameters, in order.
+        order: The columns to order by.
+        tracked: Names of the state's fields that take the order columns of the last row; () when the pass may not be cut.
+        unique: Whether the order has no ties.
+        fields: The state's fields from the pass's beginning on.
+        done: The state's fields once it has delivered its last row.
+    """
+
+    condition: str
+    parameters: tuple[Any, ...]
+    order: tuple[str, ...]
+    tracked: bool
+    unique: bool
+    fields: Mapping[str, Json] = field(default_factory=dict)
+    done: Mapping[str, Json] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Bound:
+    """The upper end of a window.
+
+    Attributes:
+        text: The value, or None when there is nothing to read.
+        inclusive: Whether rows that equal it belong to the window.
+        ties: Whether further rows equal to it may still appear (their keys are remembered).
+    """
+
+    text: str | None
+    inclusive: bool = False
+    ties: bool = False
+
+
+class Scanner(ABC):
+    """An open, consistent view of one table or query, in the words that the shared reader needs."""
+
+    schema: pa.Schema
+    where: str
+
+    @abstractmethod
+    def quoted(self, column: str) -> str:
+        """Returns a column's name as it stands in a statement."""
+
+    @abstractmethod
+    def placeholder(self, column: str) -> str:
+        """Returns the place of a parameter that is compared with a column (`?`, `CAST(? AS BIGINT)`)."""
+
+    def parameter(self, column: str, text: str) -> Any:
+        """Returns what the driver takes for a text of the state."""
+        del column
+        return text
+
+    @abstractmethod
+    def scan(self, scan: Pass, limit: int | None) -> Iterator[Chunk]:
+        """Reads a pass in order, in chunks of the size that was asked for."""
+
+    @abstractmethod
+    def count(self, condition: str) -> int:
+        """Counts the rows that meet a condition."""
+
+    @abstractmethod
+    def keys(self, condition: str, parameters: Sequence[Any], key: Sequence[str]) -> list[list[str]]:
+        """Returns the keys of the rows that meet a condition, as texts; at most `SEEN_LIMIT` + 1."""
+
+    @abstractmethod
+    def bound(self) -> Bound:
+        """Returns the upper end of the window to read now."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Closes the view and its connection; safe to call twice."""
+
+
+@dataclass(frozen=True)
+class Incremental:
+    """How a table is read incrementally.
+
+    Attributes:
+        column: The incremental column.
+        key: The columns that break ties, () if there are none.
+        nulls: What happens to rows without a value in it.
+        initial: The first value to read, or None for all.
+    """
+
+    column: str
+    key: tuple[str, ...]
+    nulls: NullCursor = NullCursor.REFUSE
+    initial: str | None = None
+
+
+class SqlReader(BatchReader):
+    """Reads the passes that a state leaves to do.
+
+    Args:
+        scanner: The open view; the reader closes it.
+        request: What the plan wants.
+        state: Where to resume.
+        key: The key's columns, for a full refresh that can be resumed.
+        incremental: How to read incrementally, or None.
+    """
+
+    def __init__(
+        self,
+        scanner: Scanner,
+        request: ReadRequest,
+        state: State | None,
+        *,
+        key: tuple[str, ...] = (),
+        incremental: Incremental | None = None,
+    ) -> None:
+        self._scanner, self._limit = scanner, request.limit
+        self._state = None if is_complete(state) else state
+        self._key, self._incremental = key, incremental
+        self._rejected: list[Rejection] = []
+
+    @property
+    def schema(self) -> pa.Schema:
+        return self._scanner.schema
+
+    def rejections(self) -> Sequence[Rejection]:
+        taken, self._rejected = self._rejected, []
+        return taken
+
+    def close(self) -> None:
+        self._scanner.close()
+
+    def __iter__(self) -> Iterator[Batch]:
+        passes = self._full() if self._incremental is None else self._windows(self._incremental)
+        for each in passes:
+            yield from self._run(each)
+            if self._limit == 0:
+                return
+            self._state = advance(self._state, 0, 0, **{**each.fields, **each.done})
+            yield Batch(pa.RecordBatch.from_pylist([], schema=self.schema), self._state)
+
+    def _run(self, scan: Pass) -> Iterator[Batch]:
+        """Yields a pass's batches; a batch whose last row ties with the next one carries no state."""
+        waiting: Chunk | None = None
+        for chunk in self._scanner.scan(scan, self._limit):
+            if self._limit is not None:
+                self._limit = max(0, self._limit - chunk.count)
+            if waiting is not None:
+                yield self._batch(scan, waiting, cut=waiting.last != chunk.first)
+                waiting = None
+            if scan.unique or not scan.tracked:
+                yield self._batch(scan, chunk, cut=scan.tracked)
+            else:
+                waiting = chunk
+        if waiting is not None:
+            yield self._batch(scan, waiting, cut=self._limit != 0)
+
+    def _batch(self, scan: Pass, chunk: Chunk, *, cut: bool) -> Batch:
+        self._rejected.extend(chunk.rejections)
+        self._state = advance(self._state, chunk.count, chunk.size)
+        if not cut:
+            return Batch(chunk.rows, None)
+        last: list[Json] = list(chunk.last)
+        if self._incremental is None:
+            reached: dict[str, Json] = {"key": last}
+        else:
+            reached = {"cursor": last[0], "key": last[1:]}
+        self._state = advance(self._state, 0, 0, **{**scan.fields, **reached})
+        return Batch(chunk.rows, self._state)
+
+    def _full(self) -> Iterator[Pass]:
+        after = _texts((self._state or {}).get("key"))
+        condition, parameters = self._after(self._key, after) if after and self._key else ("", ())
+        yield Pass(condition, parameters, self._key, bool(self._key), unique=True, done={"complete": True, "key": None})
+
+    def _windows(self, how: Incremental) -> Iterator[Pass]:
+        state = self._state or {}
+        self._check_nulls(how)
+        low, low_inclusive = _text(state.get("low", how.initial)), bool(state.get("low_inclusive", True))
+        seen = _keys(state.get("seen"))
+        if state.get("high") is not None:
+            high = Bound(_text(state["high"]), bool(state.get("inclusive")), bool(state.get("ties")))
+            old = self._window(how, (low, low_inclusive, seen), high, (_text(state.get("cursor")), state.get("key")))
+            yield old
+            low, low_inclusive = high.text, bool(old.done["low_inclusive"])
+            seen = _keys(old.done["seen"])
+        if how.nulls is NullCursor.INCLUDE_ONCE:
+            yield self._null_pass(how, _keys(state.get("nulls")))
+        bound = self._scanner.bound()
+        if bound.text is not None and (low is None or _not_after(low, bound.text)):
+            yield self._window(how, (low, low_inclusive, seen), bound, (None, None))
+        elif low is None:
+            yield Pass("1 = 0", (), (how.column,), tracked=False, unique=True, done={"low": None, "high": None})
+
+    def _window(
+        self,
+        how: Incremental,
+        start: tuple[str | None, bool, list[list[str]]],
+        high: Bound,
+        reached: tuple[str | None, Json],
+    ) -> Pass:
+        low, low_inclusive, seen = start
+        column, place = self._scanner.quoted(how.column), self._scanner.placeholder(how.column)
+
+        def value(text: str | None) -> Any:
+            return self._scanner.parameter(how.column, text or "")
+
+        parts, parameters = [f"{column} {'<=' if high.inclusive else '<'} {place}"], [value(high.text)]
+        if low is not None:
+            parts.append(f"{column} {'>=' if low_inclusive else '>'} {place}")
+            parameters.append(value(low))
+            if seen:
+                excluded, more = self._excluding(how.key, seen)
+                parts.append(f"({column} <> {place} OR ({excluded}))")
+                parameters += [value(low), *more]
+        if reached[0] is not None:
+            texts = (reached[0], *_texts(reached[1]))
+            beyond, values = self._after((how.column, *how.key), texts)
+            parts.append(beyond)
+            parameters += values
+        return Pass(
+            " AND ".join(parts),
+            tuple(parameters),
+            (how.column, *how.key),
+            tracked=True,
+            unique=bool(how.key),
+            fields={
+                "low": low, "low_inclusive": low_inclusive, "high": high.text, "inclusive": high.inclusive,
+                "ties": high.ties, "seen": [list(each) for each in seen],
+            },
+            done=self._closed(how, high, value),
+        )  # fmt: skip
+
+    def _closed(self, how: Incremental, high: Bound, value: Callable[[str | None], Any]) -> dict[str, Json]:
+        seen: list[Json] = []
+        if high.ties:
+            column, place = self._scanner.quoted(how.column), self._scanner.placeholder(how.column)
+            found = self._scanner.keys(f"{column} = {place}", (value(high.text),), how.key)
+            seen = list(self._bounded(found, f"rows whose '{how.column}' is {high.text}"))
+        return {
+            "low": high.text, "low_inclusive": high.ties or not high.inclusive, "high": None, "cursor": None,
+            "key": None, "seen": seen,
+        }  # fmt: skip
+
+    def _null_pass(self, how: Incremental, known: list[list[str]]) -> Pass:
+        if not how.key:
+            raise FatalError(
+                f"rows whose '{how.column}' is NULL can be read once only where rows have a key",
+                where=self._scanner.where,
+                hint="add primary_key: [...], or null_cursor: refuse",
+            )
+        null = f"{self._scanner.quoted(how.column)} IS NULL"
+        excluded, parameters = self._excluding(how.key, known)
+        found = self._scanner.keys(null, (), how.key)
+        done: dict[str, Json] = {"nulls": list(self._bounded(found, f"rows whose '{how.column}' is NULL"))}
+        return Pass(f"{null} AND {excluded}", tuple(parameters), how.key, tracked=False, unique=True, done=done)
+
+    def _bounded(self, keys: list[list[str]], what: str) -> list[list[Json]]:
+        if len(keys) > SEEN_LIMIT:
+            raise FatalError(
+                f"more than {SEEN_LIMIT} {what}: too many to remember",
+                where=self._scanner.where,
+                hint="use a finer incremental column, or set lag",
+            )
+        return [list(each) for each in keys]
+
+    def _check_nulls(self, how: Incremental) -> None:
+        if how.nulls is NullCursor.REFUSE:
+            count = self._scanner.count(f"{self._scanner.quoted(how.column)} IS NULL")
+            if count:
+                raise FatalError(
+                    f"{count} rows have no value in '{how.column}' and would never be read",
+                    where=self._scanner.where,
+                    hint="set null_cursor: include_once, or give them a value",
+                )
+
+    def _after(self, columns: Sequence[str], texts: Sequence[str]) -> tuple[str, tuple[Any, ...]]:
+        """Returns the condition that a row stands after another in the order of some columns."""
+        scanner = self._scanner
+        names, places = [scanner.quoted(each) for each in columns], [scanner.placeholder(each) for each in columns]
+        values = tuple(scanner.parameter(name, text) for name, text in zip(columns, texts, strict=True))
+        if len(names) == 1:
+            return f"{names[0]} > {places[0]}", values
+        return f"({', '.join(names)}) > ({', '.join(places)})", values
+
+    def _excluding(self, key: Sequence[str], known: Sequence[Sequence[str]]) -> tuple[str, list[Any]]:
+        scanner = self._scanner
+        one = " AND ".join(f"{scanner.quoted(each)} = {scanner.placeholder(each)}" for each in key)
+        parameters = [scanner.parameter(name, text) for row in known for name, text in zip(key, row, strict=True)]
+        return " AND ".join(f"NOT ({one})" for _ in known) or "1 = 1", parameters
+
+
+def _text(value: Json) -> str | None:
+    return None if value is None else str(value)
+
+
+def _texts(value: Json) -> tuple[str, ...]:
+    return tuple(str(each) for each in value) if isinstance(value, list) else ()
+
+
+def _keys(value: Json) -> list[list[str]]:
+    return [list(_texts(each)) for each in value] if isinstance(value, list) else []
+
+
+def _not_after(low: str, high: str) -> bool:
+    """Tells whether a window from `low` to `high` can hold anything; the bound never goes back."""
+    try:
+        return Decimal(low) <= Decimal(high)
+    except InvalidOperation:
+        return low <= high
