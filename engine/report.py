@@ -171,7 +171,9 @@ class RunReport:
     @property
     def outcome(self) -> StageOutcome:
         """`finished` if every stage finished, else how the first other one ended."""
-        return next((each.outcome for each in self.stages if each.outcome is not StageOutcome.FINISHED), StageOutcome.FINISHED)
+        return next(
+            (each.outcome for each in self.stages if each.outcome is not StageOutcome.FINISHED), StageOutcome.FINISHED
+        )
 
     def as_json(self) -> dict[str, Json]:
         """Everything but the previews, for machines."""

@@ -2,9 +2,26 @@
 
 from __future__ import annotations
 
+import threading
+import time
+from collections.abc import Callable
+from contextvars import copy_context
+from dataclasses import dataclass, field, replace
+from datetime import timedelta
+
+from dsl.contracts.errors import FencedError, HeadraceError, RetryableError
+from dsl.plan.physical import ExchangeScan, ExchangeWrite, PhysicalPlan, Stage, leaves_of
+from engine.channel import CancelledError
 from engine.context import OnRegression, RunContext, SilentEvents, SystemClock
 from engine.control import Control, Wish
+from engine.events import Teller
+from engine.exchange import Collection, Consumer, collect
+from engine.flow import part
+from engine.opening import exchange_source
 from engine.report import NodeReport, Reconciliation, RunReport, StageOutcome, StageReport
+from engine.retry import backoff, may_retry, pause
+from engine.stage import JOIN_SECONDS, Attempt
+from engine.totals import Totals
 
 __all__ = [
     "Control",
@@ -18,4 +35,190 @@ __all__ = [
     "StageReport",
     "SystemClock",
     "Wish",
+    "collect_exchanges",
+    "run_plan",
+    "run_stage",
 ]
+
+_LOOK_SECONDS = 0.25
+
+
+def run_plan(plan: PhysicalPlan, context: RunContext) -> RunReport:
+    """Runs every stage in order, then collects what the exchanges no longer need.
+
+    Stages after one that was stopped or paused are not run: what they would read is not whole.
+
+    Raises:
+        HeadraceError: A stage failed; what was committed stays, and another run goes on from there.
+    """
+    began = time.perf_counter()
+    given = context if context.fingerprint else replace(context, fingerprint=plan.fingerprint)
+    reports: list[StageReport] = []
+    for stage in plan.stages:
+        reports.append(run_stage(stage, given))
+        if reports[-1].outcome is not StageOutcome.FINISHED:
+            break
+    else:
+        collect_exchanges(plan, given)
+    return RunReport(plan.workflow, context.run_id, tuple(reports), time.perf_counter() - began)
+
+
+def run_stage(stage: Stage, context: RunContext) -> StageReport:
+    """Runs one stage to its end, trying again where its policy says so.
+
+    The work is done in other threads; the calling one only waits. An exception raised in it (an interrupt by a signal)
+    asks the stage to stop at its next batch boundary, gives it `context.grace` to commit, ends it, and goes on.
+
+    Raises:
+        HeadraceError: The stage failed; its last committed epoch stays.
+        BaseException: Whatever interrupted the calling thread.
+    """
+    running = _Running(stage, context)
+    running.start()
+    try:
+        running.wait()
+    except BaseException:
+        context.control.stop()
+        running.leave(context.grace)
+        raise
+    return running.result()
+
+
+def collect_exchanges(plan: PhysicalPlan, context: RunContext) -> Collection:
+    """Removes the segments of a plan's exchanges that all of their consumers have committed; call it when a run has finished."""
+    found = Collection()
+    for stage in plan.stages:
+        if isinstance(stage.writer, ExchangeWrite):
+            removed = collect(exchange_source(context, stage.id), _consumers(plan, stage.id), context.checkpoints)
+            found = Collection(found.segments + removed.segments, found.bytes + removed.bytes)
+    return found
+
+
+def _consumers(plan: PhysicalPlan, producer: str) -> tuple[Consumer, ...]:
+    return tuple(
+        Consumer(f"{plan.workflow}/{stage.id}/0", leaf.node)
+        for stage in plan.stages
+        for leaf in leaves_of(stage.root)
+        if isinstance(leaf, ExchangeScan) and leaf.producer == producer
+    )
+
+
+@dataclass
+class _Running:
+    """A stage in a thread of its own."""
+
+    stage: Stage
+    context: RunContext
+    _done: threading.Event = field(default_factory=threading.Event)
+    _report: StageReport | None = None
+    _error: BaseException | None = None
+    _attempt: Attempt | None = None
+    _left: bool = False
+
+    def start(self) -> None:
+        """Starts it."""
+        work: Callable[[], None] = self._work
+        threading.Thread(target=copy_context().run, args=(work,), name=f"headrace-{self.stage.id}", daemon=True).start()
+
+    def wait(self) -> None:
+        """Waits for its end; may be interrupted."""
+        while not self._done.wait(_LOOK_SECONDS):
+            pass
+
+    def leave(self, grace: timedelta) -> None:
+        """Ends it: gently within `grace`, then at once."""
+        try:
+            self._done.wait(grace.total_seconds())
+        finally:
+            self._left = True
+            if self._attempt is not None:
+                self._attempt.crew.cancel()
+            self._done.wait(2 * JOIN_SECONDS)
+
+    def result(self) -> StageReport:
+        """Its report.
+
+        Raises:
+            HeadraceError: What made it fail.
+        """
+        if self._report is None:
+            raise self._error or CancelledError
+        return self._report
+
+    def _work(self) -> None:
+        try:
+            self._report = self._run()
+        except BaseException as error:  # noqa: BLE001 - raised again in the thread that waits
+            self._error = error
+        finally:
+            self._done.set()
+
+    def _run(self) -> StageReport:
+        began, totals, attempts, failures = time.perf_counter(), Totals(), 0, 0
+        teller = Teller(self.context, self.stage.id)
+        while True:
+            attempts += 1
+            attempt = self._attempt = Attempt(self.stage, self.context, totals)
+            before = totals.epochs
+            try:
+                outcome = attempt.run()
+            except RetryableError as error:
+                failures = 1 if totals.epochs > before else failures + 1
+                if self._wanted_elsewhere():
+                    outcome = self._outcome()
+                elif may_retry(attempt.retry_policy(), failures, error):
+                    self._pause(attempt, failures, error, teller)
+                    continue
+                else:
+                    self._tell_failure(teller, error)
+                    raise
+            except (HeadraceError, CancelledError) as error:
+                self._tell_failure(teller, error)
+                raise
+            if outcome is StageOutcome.FINISHED and self._more(attempt, totals):
+                failures = 0
+                continue
+            report = totals.report(self.stage.id, outcome, attempts, time.perf_counter() - began)
+            teller.tell("stage_finished", **_summary(report))
+            return report
+
+    def _pause(self, attempt: Attempt, failures: int, error: RetryableError, teller: Teller) -> None:
+        wait = backoff(attempt.retry_policy(), failures, error)
+        teller.tell("retrying", failures=failures, seconds=round(wait.total_seconds(), 3), reason=str(error))
+        pause(self.context.clock, wait, self._wanted_elsewhere)
+
+    def _wanted_elsewhere(self) -> bool:
+        return self._left or self.context.control.wish() is not Wish.RUN
+
+    def _outcome(self) -> StageOutcome:
+        return StageOutcome.PAUSED if self.context.control.wish() is Wish.PAUSE else StageOutcome.STOPPED
+
+    def _more(self, attempt: Attempt, totals: Totals) -> bool:
+        """Whether a finished pass leaves something: it only completed the run before, or an exchange has a further generation."""
+        if attempt.finishing:
+            return True
+        exchanges = [each for each in leaves_of(self.stage.root) if isinstance(each, ExchangeScan)]
+        return totals.epochs > 0 and any(
+            exchange_source(self.context, each.producer).waiting(part(totals.state, "inputs", each.node))
+            for each in exchanges
+        )
+
+    def _tell_failure(self, teller: Teller, error: BaseException) -> None:
+        fenced = isinstance(error, FencedError)
+        teller.tell("stage_fenced" if fenced else "stage_failed", kind=type(error).__name__, reason=str(error))
+
+
+def _summary(report: StageReport) -> dict[str, str | int | float | bool]:
+    books = report.reconciliation
+    return {
+        "outcome": report.outcome.value,
+        "read": books.read,
+        "written": books.written,
+        "filtered": books.filtered,
+        "rejected": books.rejected,
+        "expanded": books.expanded,
+        "epochs": report.epochs,
+        "bytes": report.bytes_written,
+        "seconds": round(report.seconds, 3),
+        "attempts": report.attempts,
+    }

@@ -1,0 +1,41 @@
+"""What a stage tells while it runs: started, progress, committed, retrying, finished; per run and table, never per batch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from dsl.contracts.redaction import scrub
+from dsl.contracts.state import Json
+from dsl.contracts.stores import Event
+from engine.context import RunContext
+
+PERIOD = timedelta(seconds=5)
+
+
+@dataclass
+class Teller:
+    """Tells the events of one stage.
+
+    Attributes:
+        context: The run.
+        stage: The stage's id.
+    """
+
+    context: RunContext
+    stage: str
+    _next: datetime | None = None
+
+    def tell(self, name: str, **fields: Json) -> None:
+        """Tells one event; texts lose their secrets."""
+        clean = {key: scrub(value) if isinstance(value, str) else value for key, value in fields.items()}
+        self.context.events.emit(Event(name, self.context.workflow, self.stage, self.context.clock.now(), clean))
+
+    def progress(self, **fields: Json) -> None:
+        """Tells how far the stage is, unless it did so within the last seconds."""
+        now = self.context.clock.now()
+        if self._next is None:
+            self._next = now + PERIOD
+        if now >= self._next:
+            self._next = now + PERIOD
+            self.tell("progress", **fields)

@@ -1,0 +1,148 @@
+"""Opens a stage's tree for one attempt: which class stands for which node of the plan, and at what state each reader begins."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from functools import partial
+
+import pyarrow as pa
+
+from dsl.contracts.connectors import ReadRequest, Source
+from dsl.contracts.state import State
+from dsl.plan.physical import Apply, ChunkQuery, ExchangeScan, PhysicalNode, Scan, Stage, StreamQuery
+from engine.context import RunContext
+from engine.deadletter import Numbering
+from engine.epoch import Edges
+from engine.exchange import ExchangeSource
+from engine.flow import part
+from engine.leaf import OpenLeaf, Reading
+from engine.retry import Pace
+from engine.shape import resolved
+from engine.tree import OpenApply, OpenChunk, OpenNode, OpenStep, OpenStream, Workshop
+
+
+@dataclass
+class OpenTree:
+    """A stage's tree, open but not started.
+
+    Attributes:
+        root: What feeds the writer.
+        leaves: The readers, left to right.
+        kinds: Node key -> (workflow nodes, kind), readers first.
+    """
+
+    root: OpenNode
+    leaves: tuple[OpenLeaf, ...]
+    kinds: dict[str, tuple[tuple[str, ...], str]]
+
+    def resume(self, state: State | None) -> None:
+        """Tells every node where to go on; before anything is started."""
+        final = state is None or state.get("final") is not False
+        for each in self.leaves:
+            each.resume(part(state, "inputs", each.key), final=final)
+        for node in _all(self.root):
+            if isinstance(node, OpenStep):
+                node.resume(None if self.restarted else state)
+
+    @property
+    def restarted(self) -> bool:
+        """Whether some reader begins at the beginning although it has a state."""
+        return any(each.restarted for each in self.leaves)
+
+    @property
+    def finishing(self) -> bool:
+        """Whether every reader has been read already and only the final commit is missing."""
+        return bool(self.leaves) and all(each.finished for each in self.leaves)
+
+    def edges(self, writer: str) -> Edges:
+        """Who feeds whom, the writer included."""
+        feeds = {each.key: tuple(source.key for source in each.inputs) for each in _all(self.root)}
+        folds = frozenset(each.key for each in _all(self.root) if isinstance(each, OpenStream))
+        return Edges({**feeds, writer: (self.root.key,)}, folds)
+
+
+@dataclass
+class Opener:
+    """Opens the nodes of one stage.
+
+    Attributes:
+        shop: What open nodes share.
+        context: The run.
+    """
+
+    shop: Workshop
+    context: RunContext
+    _leaves: list[OpenLeaf] = field(default_factory=list)
+    _kinds: dict[str, tuple[tuple[str, ...], str]] = field(default_factory=dict)
+
+    def open(self, stage: Stage) -> OpenTree:
+        """Opens a stage's tree.
+
+        Raises:
+            SchemaError: What arrives is not what the plan was made for.
+        """
+        root = self._open(stage.root)
+        return OpenTree(root, tuple(self._leaves), self._kinds)
+
+    def _open(self, node: PhysicalNode) -> OpenNode:
+        match node:
+            case Scan():
+                return self._leaf(node, node.source, node.request)
+            case ExchangeScan():
+                return self._leaf(node, exchange_source(self.context, node.producer), ReadRequest())
+            case ChunkQuery():
+                return self._noted(OpenChunk(self.shop, node, self._open(node.input)), node.nodes, "chunk_query")
+            case Apply():
+                return self._noted(OpenApply(self.shop, node, self._open(node.input)), (node.node,), "apply")
+            case StreamQuery():
+                sources = tuple(self._open(each) for _, each in node.inputs)
+                return self._noted(OpenStream(self.shop, node, sources), node.nodes, "stream_query")
+
+    def _noted(self, opened: OpenStep, nodes: tuple[str, ...], kind: str) -> OpenNode:
+        self._kinds[opened.key] = (nodes, kind)
+        return opened
+
+    def _leaf(self, node: Scan | ExchangeScan, source: Source, request: ReadRequest) -> OpenLeaf:
+        full = replace(request, logical_time=self.context.logical_time)
+        schema = known_schema(source, full, node.schema, node.node)
+        # An exchange knows by itself which generation comes next; a source's complete refresh starts over.
+        reading = Reading(
+            node.node,
+            partial(source.read, full),
+            schema,
+            node.policies,
+            source.physical_name,
+            restarts=isinstance(node, Scan),
+        )
+        limit = node.policies.rate_limit
+        pace = Pace(limit, self.context.clock, self.shop.tools.ended) if limit is not None and limit.rows else None
+        leaf = OpenLeaf(self.shop.crew, reading, Numbering(self.shop.key, node.node, node.policies), pace)
+        self._leaves.append(leaf)
+        self._kinds[node.node] = ((node.node,), "scan" if isinstance(node, Scan) else "exchange_scan")
+        return leaf
+
+
+def exchange_source(context: RunContext, producer: str) -> ExchangeSource:
+    """The exchange that a stage wrote, as a source."""
+    return ExchangeSource.at(context.home, context.workflow, producer)
+
+
+def known_schema(source: Source, request: ReadRequest, planned: pa.Schema | None, where: str) -> pa.Schema:
+    """What a source's reader will yield: the plan's schema, or what the source says where the plan did not ask.
+
+    Raises:
+        SchemaError: The source has no such columns, or does not exist.
+    """
+    if planned is not None and not any(pa.types.is_null(each.type) for each in planned):
+        return planned.remove_metadata()
+    found = source.discover_schema()
+    if request.columns is not None:
+        found = pa.schema([found.field(each) for each in request.columns if each in found.names])
+    return resolved(planned, found, where)
+
+
+def _all(node: OpenNode) -> Iterator[OpenNode]:
+    yield node
+    for each in node.inputs:
+        yield from _all(each)

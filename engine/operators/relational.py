@@ -1,0 +1,319 @@
+"""Relational work in DuckDB: the only module that imports it; a locked and bounded session that touches no file but its spill."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import TypeAlias
+
+import duckdb
+import pyarrow as pa
+
+from dsl.contracts.errors import FatalError, RejectedRows
+from dsl.contracts.redaction import scrub
+from dsl.plan.physical import INPUT_VIEW
+from engine.channel import CancelledError
+
+Inputs: TypeAlias = Mapping[str, tuple[pa.Schema, Callable[[], Iterator[pa.RecordBatch]]]]
+
+READ_ROWS = 65_536
+_SCAN = "PYTHON_ARROW_SCAN"
+_CLASS = re.compile(r"^([A-Za-z ]+?) Error: ")
+_DATA_FAULTS = {
+    "conversion": "conversion",
+    "out of range": "out_of_range",
+    "invalid input": "invalid_value",
+    "constraint": "constraint",
+    "mismatch type": "type_mismatch",
+}
+_SETTINGS = (
+    "SET TimeZone = 'UTC'",
+    "SET python_enable_replacements = false",
+    "SET enable_progress_bar = false",
+    "SET enable_external_access = false",
+    "SET lock_configuration = true",
+)
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What a session may use.
+
+    Attributes:
+        memory: Bytes before it spills.
+        threads: Threads that work on one query.
+        spill: Folder for what does not fit; belongs to the session.
+        spill_bytes: Bytes in it, at most.
+    """
+
+    memory: int
+    threads: int
+    spill: Path
+    spill_bytes: int
+
+
+class DataFaultError(RejectedRows):
+    """A value of some row made the query fail; the message is DuckDB's first line.
+
+    Args:
+        code: Stable short name of the fault.
+        message: What DuckDB says.
+    """
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+class Session:
+    """One DuckDB instance for one stage: no file system but its spill, no network, no extensions, settings locked.
+
+    Args:
+        limits: What it may use.
+        now: The run's logical time: the parameter `$now`.
+    """
+
+    def __init__(self, limits: Limits, now: datetime) -> None:
+        limits.spill.mkdir(parents=True, exist_ok=True)
+        self._spill, self._now = limits.spill, now
+        self._open: list[duckdb.DuckDBPyConnection] = []
+        self._lock = threading.Lock()
+        self._root = duckdb.connect(
+            ":memory:",
+            config={
+                "memory_limit": f"{limits.memory // 2**20}MiB",
+                "threads": limits.threads,
+                "temp_directory": str(limits.spill),
+                "max_temp_directory_size": f"{limits.spill_bytes // 2**20}MiB",
+                "autoinstall_known_extensions": False,
+                "autoload_known_extensions": False,
+            },
+        )
+        for each in _SETTINGS:
+            self._root.execute(each)
+
+    def chunk(self, sql: str, *, uses_now: bool, where: str) -> Chunk:
+        """Opens a query that runs over one batch at a time."""
+        return Chunk(self._connection(), sql, {"now": self._now} if uses_now else {}, where)
+
+    def stream(self, sql: str, *, uses_now: bool, where: str) -> StreamRun:
+        """Opens a query that runs once over whole inputs."""
+        return StreamRun(self._connection(), sql, {"now": self._now} if uses_now else {}, where)
+
+    def interrupt(self) -> None:
+        """Makes every running query of the session fail soon; may be called from any thread."""
+        with self._lock:
+            for each in self._open:
+                with suppress(duckdb.Error):
+                    each.interrupt()
+
+    def close(self) -> None:
+        """Closes everything and removes the spill."""
+        with self._lock:
+            for each in (*self._open, self._root):
+                with suppress(duckdb.Error):
+                    each.close()
+            self._open.clear()
+        shutil.rmtree(self._spill, ignore_errors=True)
+
+    def _connection(self) -> duckdb.DuckDBPyConnection:
+        with self._lock:
+            connection = self._root.cursor()
+            self._open.append(connection)
+            return connection
+
+
+class Chunk:
+    """One query over one batch at a time; the batch is the view `input`.
+
+    Args:
+        connection: Its own connection.
+        sql: A SELECT.
+        parameters: Values of its `$` parameters.
+        where: The nodes it stands for, for errors.
+    """
+
+    def __init__(
+        self, connection: duckdb.DuckDBPyConnection, sql: str, parameters: Mapping[str, object], where: str
+    ) -> None:
+        self._connection, self._sql, self._parameters, self._where = connection, sql, dict(parameters), where
+
+    def output_schema(self, schema: pa.Schema) -> pa.Schema:
+        """The schema that leaves, given the one that enters.
+
+        Raises:
+            FatalError: The query does not fit the schema.
+        """
+        try:
+            return self._run(schema.empty_table()).schema
+        except DataFaultError as error:
+            raise FatalError(f"the query cannot be planned: {error}", where=self._where) from error
+
+    def run(self, rows: pa.RecordBatch) -> pa.Table:
+        """Runs the query over a batch.
+
+        Raises:
+            DataFaultError: A value of some row made it fail; nothing came out.
+            FatalError: The query itself or the machine is at fault.
+        """
+        return self._run(rows)
+
+    def _run(self, rows: pa.RecordBatch | pa.Table) -> pa.Table:
+        try:
+            self._connection.register(INPUT_VIEW, rows)
+            relation = self._connection.sql(self._sql, params=self._parameters or None)
+            if relation is None:
+                raise FatalError("the query is not a SELECT", where=self._where)
+            return _table(relation)
+        except duckdb.Error as error:
+            raise judged(error, self._where) from error
+        finally:
+            self._connection.unregister(INPUT_VIEW)
+
+
+class StreamRun:
+    """One query over whole inputs, streamed and spilling.
+
+    Args:
+        connection: Its own connection.
+        sql: A SELECT.
+        parameters: Values of its `$` parameters.
+        where: The nodes it stands for, for errors.
+    """
+
+    def __init__(
+        self, connection: duckdb.DuckDBPyConnection, sql: str, parameters: Mapping[str, object], where: str
+    ) -> None:
+        self._connection, self._sql, self._parameters, self._where = connection, sql, dict(parameters), where
+
+    def run(self, inputs: Inputs) -> Iterator[pa.RecordBatch]:
+        """Yields the result while the inputs are being read.
+
+        An input that the plan scans twice (a self-join) is kept in a table first: a stream can be read only once.
+
+        Args:
+            inputs: View name -> its schema, and what starts reading it.
+
+        Raises:
+            FatalError: The query, a value in it or the machine is at fault.
+        """
+        try:
+            yield from self._batches(inputs)
+        except DataFaultError as error:
+            raise FatalError(
+                error.message,
+                where=self._where,
+                hint="a query over whole inputs cannot set one row aside: clean it in a mapping or filter before",
+            ) from error
+
+    def _batches(self, inputs: Inputs) -> Iterator[pa.RecordBatch]:
+        reader = self._start(inputs)
+        try:
+            while (rows := _next(reader)) is not None:
+                yield rows
+        except (duckdb.Error, pa.ArrowException, OSError) as error:
+            raise judged(error, self._where) from error
+        finally:
+            # Readers left open are reported as leaks by DuckDB 2.0 when the interpreter ends; closing drains a query.
+            with suppress(pa.ArrowException, OSError, duckdb.Error):
+                reader.close()
+
+    def _start(self, inputs: Inputs) -> pa.RecordBatchReader:
+        try:
+            twice = self._scans({name: schema for name, (schema, _) in inputs.items()}) > len(inputs)
+            for name, (schema, start) in inputs.items():
+                self._connection.register(name, pa.RecordBatchReader.from_batches(schema, start()))
+                if twice:
+                    self._keep(name)
+            return _reader(self._query(self._sql))
+        except duckdb.Error as error:
+            raise judged(error, self._where) from error
+
+    def output_schema(self, inputs: Mapping[str, pa.Schema]) -> pa.Schema:
+        """The schema that leaves, given those that enter.
+
+        Raises:
+            FatalError: The query does not fit the schemas.
+        """
+        try:
+            for name, schema in inputs.items():
+                self._connection.register(name, schema.empty_table())
+            return _table(self._query(self._sql)).schema
+        except duckdb.Error as error:
+            raise FatalError(f"the query cannot be planned: {first_line(error)}", where=self._where) from error
+        finally:
+            for name in inputs:
+                self._connection.unregister(name)
+
+    def _scans(self, schemas: Mapping[str, pa.Schema]) -> int:
+        for name, schema in schemas.items():
+            self._connection.register(name, pa.RecordBatchReader.from_batches(schema, iter(())))
+        plan = self._query(f"EXPLAIN (FORMAT JSON) {self._sql}").fetchall()
+        return sum(str(row[-1]).count(_SCAN) for row in plan)
+
+    def _keep(self, name: str) -> None:
+        view, table = quoted(name), quoted(f"{name} kept")
+        self._connection.execute(f"CREATE TEMP TABLE {table} AS SELECT * FROM {view}")
+        self._connection.unregister(name)
+        self._connection.execute(f"CREATE TEMP VIEW {view} AS SELECT * FROM {table}")
+
+    def _query(self, sql: str) -> duckdb.DuckDBPyRelation:
+        relation = self._connection.sql(sql, params=self._parameters or None)
+        if relation is None:
+            raise FatalError("the query is not a SELECT", where=self._where)
+        return relation
+
+
+def _table(relation: duckdb.DuckDBPyRelation) -> pa.Table:
+    table: pa.Table = relation.to_arrow_table()
+    return table
+
+
+def _reader(relation: duckdb.DuckDBPyRelation) -> pa.RecordBatchReader:
+    reader: pa.RecordBatchReader = relation.to_arrow_reader(READ_ROWS)
+    return reader
+
+
+def _next(reader: pa.RecordBatchReader) -> pa.RecordBatch | None:
+    try:
+        return reader.read_next_batch()
+    except StopIteration:
+        return None
+
+
+def quoted(name: str) -> str:
+    """A name as an SQL identifier."""
+    return '"' + name.replace('"', '""') + '"'
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of DuckDB's text, without its class and without secrets."""
+    text = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    return scrub(_CLASS.sub("", text))
+
+
+def judged(error: BaseException, where: str) -> Exception:
+    """What a fault of DuckDB means: a value of some row, the query, the machine, or that somebody interrupted it.
+
+    Readers report faults as OSError with DuckDB's text, so the text's class decides, not Python's.
+    """
+    found = _CLASS.match(str(error))
+    kind = found.group(1).lower() if found else ""
+    line = first_line(error)
+    if kind in _DATA_FAULTS:
+        return DataFaultError(_DATA_FAULTS[kind], line)
+    if kind == "interrupt":
+        return CancelledError()
+    if kind == "out of memory":
+        hint = "raise HEADRACE_MEMORY, or give the spill folder more room"
+        return FatalError(f"the query does not fit into memory and spill: {line}", where=where, hint=hint)
+    if kind == "io":
+        hint = "free space in the spill folder and run again: nothing of the open epoch was committed"
+        return FatalError(f"spilling failed: {line}", where=where, hint=hint)
+    return FatalError(f"the query failed: {line}", where=where)

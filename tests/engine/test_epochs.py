@@ -1,0 +1,270 @@
+"""The stage loop: epochs, resuming, crashes at every point; 0 lost, 0 doubled."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from dsl.contracts.capabilities import WriteMode
+from dsl.contracts.errors import FencedError, ReconciliationError, RegressionError
+from dsl.contracts.policies import OnError, Policies
+from dsl.contracts.stores import Checkpoint
+from dsl.plan.physical import PhysicalNode
+from engine.flow import part
+from engine.run import OnRegression, StageOutcome, run_stage
+from tests.engine.fakes import (
+    NOW,
+    Checkpoints,
+    Crash,
+    DeadLetters,
+    Events,
+    Power,
+    Table,
+    Tape,
+    chunk,
+    context,
+    numbers,
+    policies,
+    scan,
+    stage,
+    stream,
+)
+
+CAST = "SELECT id, CAST(text AS BIGINT) AS n FROM input"
+
+
+def test_rows_arrive_in_epochs(tmp_path: Path) -> None:
+    table, tape = Table(), Tape(numbers(10), batch=2)
+    report = run_stage(stage(scan(tape), table, policies(epoch=4)), context(tmp_path))
+    assert table.ids() == list(range(10))
+    assert [epoch for epoch, _, _ in table.commits] == [1, 2, 3]
+    assert [final for _, _, final in table.commits] == [False, False, True]
+    assert report.outcome is StageOutcome.FINISHED
+    assert (report.epochs, report.epoch, report.reconciliation.read, report.reconciliation.written) == (3, 3, 10, 10)
+    assert report.reconciliation.balanced
+    assert report.stats.rows == 10
+    assert report.preview.num_rows == 10
+    assert tape.closed == 1
+    assert [state["row"] for state in tape.acknowledged] == [4, 8, 10]
+
+
+def test_an_empty_source_commits_its_state(tmp_path: Path) -> None:
+    table = Table()
+    report = run_stage(stage(scan(Tape(numbers(0))), table), context(tmp_path))
+    assert table.commits[0][2] is True
+    assert report.reconciliation.written == 0
+    assert report.state is not None
+
+
+def test_a_full_refresh_starts_over_and_an_incremental_goes_on(tmp_path: Path) -> None:
+    for incremental, expected in ((False, 10), (True, 5)):
+        table, given_ = Table(), context(tmp_path)
+        tape = Tape(numbers(5), incremental=incremental)
+        run_stage(stage(scan(tape), table), given_)
+        again = run_stage(stage(scan(tape), table), given_)
+        assert len(table.ids()) == expected
+        assert again.resumed is incremental
+    assert [len(table.commits), again.epochs] == [1, 0]
+
+
+def test_incremental_reads_only_what_is_new(tmp_path: Path) -> None:
+    table, given_ = Table(), context(tmp_path)
+    run_stage(stage(scan(Tape(numbers(5), incremental=True)), table), given_)
+    run_stage(stage(scan(Tape(numbers(9), incremental=True)), table), given_)
+    assert table.ids() == list(range(9))
+
+
+def test_pages_that_are_not_whole_are_no_boundary(tmp_path: Path) -> None:
+    table = Table()
+    run_stage(stage(scan(Tape(numbers(24), batch=2, page=4)), table, policies(epoch=2)), context(tmp_path))
+    states = [part(state, "inputs", "source") or {} for _, state, _ in table.commits]
+    assert [state["row"] for state in states] == [8, 16, 24]
+
+
+def _copy(tape: Tape, held: Policies) -> PhysicalNode:
+    return scan(tape, held=held)
+
+
+def _chunk(tape: Tape, held: Policies) -> PhysicalNode:
+    return chunk(scan(tape, held=held), CAST, held, filters=True)
+
+
+def _stream(tape: Tape, held: Policies) -> PhysicalNode:
+    return stream({"a": scan(tape, held=held)}, "SELECT id, text FROM a ORDER BY id", held)
+
+
+def _chunk_over_stream(tape: Tape, held: Policies) -> PhysicalNode:
+    below = stream({"a": chunk(scan(tape, held=held), CAST, held)}, "SELECT id, n FROM a", held)
+    return chunk(below, "SELECT id FROM input", held, nodes=("after",))
+
+
+CASES = {"copy": _copy, "chunk": _chunk, "stream": _stream, "chunk over stream": _chunk_over_stream}
+
+
+@pytest.mark.parametrize("epoch", [1, 3, 7, 100])
+@pytest.mark.parametrize("case", CASES)
+def test_crash_at_every_point(tmp_path: Path, case: str, epoch: int) -> None:
+    poison = {4, 11} if "chunk" in case else set[int]()
+    held = policies(epoch=epoch, on_error=OnError.DLQ)
+    survived = 0
+    for at in range(1, 200):
+        power = Power(at)
+        table, checkpoints, letters = Table(power=power), Checkpoints(power), DeadLetters(power)
+        tape = Tape(numbers(14, poison=poison), batch=3, power=power)
+        given_ = context(tmp_path, checkpoints=checkpoints, dead_letters=letters)
+        try:
+            run_stage(stage(CASES[case](tape, held), table, held), given_)
+            died = False
+        except Crash:
+            died = True
+        died = died or power.dead
+        table.power = tape.power = checkpoints.power = letters.power = Power()
+        if died and not _finished(table):
+            run_stage(stage(CASES[case](tape, held), table, held), given_)
+        assert sorted(table.ids()) == [each for each in range(14) if each not in poison], (at, power.steps)
+        assert sorted(row["id"] for row in letters.rows()) == sorted(poison), (at, power.steps)
+        if not died:
+            break
+        survived += 1
+    else:
+        pytest.fail("the run has more points than the test tried")
+    assert survived >= 8
+
+
+def _finished(table: Table) -> bool:
+    return bool(table.commits) and table.commits[-1][2]
+
+
+def test_overwrite_swaps_only_at_the_end_and_survives_crashes(tmp_path: Path) -> None:
+    for at in range(1, 60):
+        power = Power()
+        table, given_ = Table(), context(tmp_path)
+        overwrite = WriteMode.OVERWRITE
+        held = policies(epoch=3)
+        run_stage(stage(scan(Tape(numbers(4))), table, held, overwrite), given_)
+        tape = Tape(numbers(10), power=Power(at))
+        table.power = tape.power
+        try:
+            run_stage(stage(scan(tape), table, held, overwrite), given_)
+        except Crash:
+            assert table.ids() in (list(range(4)), list(range(10)))
+        done = tape.power.dead is False
+        table.power = tape.power = power
+        if table.ids() != list(range(10)):
+            run_stage(stage(scan(tape), table, held, overwrite), given_)
+        assert table.ids() == list(range(10)), at
+        if done:
+            return
+    pytest.fail("never ran through")
+
+
+def test_destination_ahead_mends_the_copy(tmp_path: Path) -> None:
+    table, given_ = Table(), context(tmp_path)
+    tape = Tape(numbers(5), incremental=True)
+    run_stage(stage(scan(tape), table, policies(epoch=2)), given_)
+    given_.checkpoints.delete("flow/sink/0")
+    run_stage(stage(scan(tape), table), given_)
+    copy = given_.checkpoints.get("flow/sink/0")
+    assert copy is not None
+    assert copy.epoch == table.tokens["flow/sink/0"].epoch
+    assert table.ids() == list(range(5))
+
+
+def test_destination_behind_stops_unless_told_to_rewind(tmp_path: Path) -> None:
+    table, checkpoints = Table(), Checkpoints()
+    tape = Tape(numbers(6), batch=2, incremental=True)
+    run_stage(stage(scan(tape), table, policies(epoch=2)), context(tmp_path, checkpoints=checkpoints))
+    restored = Table(batches=table.batches[:1], tokens={})
+    with pytest.raises(RegressionError, match="behind the checkpoint"):
+        run_stage(stage(scan(tape), restored), context(tmp_path, checkpoints=checkpoints))
+    restored.batches.clear()
+    rewinding = context(tmp_path, checkpoints=checkpoints, on_regression=OnRegression.REWIND)
+    run_stage(stage(scan(tape), restored), rewinding)
+    assert restored.ids() == list(range(6))
+
+
+def test_a_checkpoint_store_that_is_down_does_not_stop_the_data(tmp_path: Path) -> None:
+    class Down(Checkpoints):
+        def put(self, checkpoint: Checkpoint) -> None:
+            raise OSError("the database is down")
+
+    table, events = Table(), Events()
+    run_stage(stage(scan(Tape(numbers(5))), table), context(tmp_path, checkpoints=Down(), events=events))
+    assert table.ids() == list(range(5))
+    assert "checkpoint_late" in events.names()
+
+
+def test_a_newer_run_fences_this_one(tmp_path: Path) -> None:
+    table = Table()
+
+    def overtake(point: str) -> None:
+        if point == "commit":
+            table.fences["flow/sink/0"] += 1
+
+    table.before = overtake
+    events = Events()
+    with pytest.raises(FencedError):
+        run_stage(stage(scan(Tape(numbers(5))), table), context(tmp_path, events=events))
+    assert table.ids() == []
+    assert "stage_fenced" in events.names()
+
+
+def test_a_destination_that_counts_otherwise_fails_the_run(tmp_path: Path) -> None:
+    with pytest.raises(ReconciliationError, match="5 rows were written, the destination counts 6"):
+        run_stage(stage(scan(Tape(numbers(5))), Table(miscounts=1)), context(tmp_path))
+
+
+def test_events_tell_the_story(tmp_path: Path) -> None:
+    events = Events()
+    run_stage(stage(scan(Tape(numbers(5))), Table()), context(tmp_path, events=events))
+    assert events.names() == ["stage_started", "committed", "stage_finished"]
+    assert events.told[-1].fields["written"] == 5
+    assert events.told[-1].at == NOW
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    rows=st.integers(0, 40),
+    batch=st.integers(1, 9),
+    page=st.integers(1, 4),
+    epoch=st.integers(1, 50),
+    crashes=st.lists(st.integers(1, 40), max_size=4),
+    poison=st.sets(st.integers(0, 39), max_size=6),
+    wide=st.booleans(),
+)
+def test_any_mix_of_sizes_and_crashes(  # noqa: PLR0913 - one argument for each thing that varies
+    tmp_path: Path, rows: int, batch: int, page: int, epoch: int, crashes: list[int], poison: set[int], *, wide: bool
+) -> None:
+    bad = {each for each in poison if each < rows}
+    held = policies(epoch=epoch, on_error=OnError.DLQ)
+    table, given_ = Table(), context(tmp_path)
+    tape = Tape(numbers(rows, poison=bad), batch=batch, page=page)
+    checkpoints, letters = Checkpoints(), DeadLetters()
+    given_ = context(tmp_path, checkpoints=checkpoints, dead_letters=letters)
+    case = CASES["chunk over stream" if wide else "chunk"]
+    for at in (*crashes, None):
+        if _finished(table):
+            break
+        power = Power(at)
+        table.power = tape.power = checkpoints.power = letters.power = power
+        try:
+            run_stage(stage(case(tape, held), table, held), given_)
+        except Crash:
+            continue
+    table.power = tape.power = checkpoints.power = letters.power = Power()
+    if not _finished(table):
+        run_stage(stage(case(tape, held), table, held), given_)
+    assert sorted(table.ids()) == [each for each in range(rows) if each not in bad]
+    assert sorted(row["id"] for row in letters.rows()) == sorted(bad)
+
+
+def test_schema_and_preview_are_those_of_the_writer(tmp_path: Path) -> None:
+    table = Table()
+    report = run_stage(stage(chunk(scan(Tape(numbers(30))), CAST), table), context(tmp_path))
+    assert report.schema == pa.schema([pa.field("id", pa.int64()), pa.field("n", pa.int64())]) == table.schema
+    assert report.preview.num_rows == 10
+    assert report.as_json()["written"] == 30
