@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from enum import StrEnum
+from typing import Self
 
 
 class Code(StrEnum):
@@ -10,7 +11,7 @@ class Code(StrEnum):
 
     explanation: str
 
-    def __new__(cls, value: str, explanation: str) -> Code:
+    def __new__(cls, value: str, explanation: str) -> Self:
         """Makes a member of its code and the sentence that explains it."""
         member = str.__new__(cls, value)
         member._value_ = value

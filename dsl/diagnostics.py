@@ -72,4 +72,4 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     near = difflib.get_close_matches(name, choices, n=1, cutoff=0.6)
     if near:
         return f"did you mean {near[0]!r}?"
-    return f"known: {', '.join(choices)}" if 0 < len(choices) <= 12 else ""  # noqa: PLR2004 - what fits in a line
+    return f"known: {', '.join(choices)}" if 0 < len(choices) <= 12 else ""

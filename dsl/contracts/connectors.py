@@ -17,8 +17,8 @@ from typing import ClassVar, Protocol, Self
 import pyarrow as pa
 
 from dsl.contracts.capabilities import DestinationCapabilities, SourceCapabilities, WriteMode
-from dsl.contracts.rows import Outcome, Rejection, WriteStats
 from dsl.contracts.rows import Batch as Batch  # noqa: PLC0414 - readers yield it: part of this contract
+from dsl.contracts.rows import Outcome, Rejection, WriteStats
 from dsl.contracts.spec import option
 from dsl.contracts.state import State
 

@@ -66,7 +66,7 @@ class RetryableError(HeadraceError):
 
     default_type = ErrorType.TRANSIENT
 
-    def __init__(  # noqa: PLR0913 - the four texts of every error, and the pause
+    def __init__(
         self,
         message: str,
         *,
@@ -85,7 +85,7 @@ class UnavailableError(RetryableError):
     default_type = ErrorType.UNAVAILABLE
 
 
-class RejectedRows(HeadraceError):  # noqa: N818 - a verdict on rows, not a failure of the run
+class RejectedRows(HeadraceError):
     """Rows of one batch were refused; nothing of that batch has been applied.
 
     Args:

@@ -83,7 +83,7 @@ class OptionError(ValueError):
         self.name, self.message, self.hint = name, message, hint
 
 
-def option(  # noqa: PLR0913 - each keyword is one column of the reference page
+def option(
     *,
     doc: str,
     default: Any = MISSING,
@@ -132,6 +132,6 @@ def _without_none(hint: Any) -> tuple[Any, bool]:
     if typing.get_origin(hint) not in {typing.Union, types.UnionType}:
         return hint, False
     members = typing.get_args(hint)
-    if type(None) not in members or len(members) > 2:  # noqa: PLR2004 - a union of one type and None
+    if type(None) not in members or len(members) > 2:
         return hint, type(None) in members
     return next(each for each in members if each is not type(None)), True

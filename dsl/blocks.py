@@ -1,0 +1,86 @@
+"""The blocks that a workflow and each of its nodes may carry (retry, batch, checkpoint …), inherited downwards; decides nothing else."""
+
+from __future__ import annotations
+
+import dataclasses
+from datetime import timedelta
+from typing import Any
+
+from dsl.codes import Code
+from dsl.contracts.policies import (
+    BatchPolicy,
+    CheckpointPolicy,
+    CircuitBreakerPolicy,
+    DeadLetterPolicy,
+    OnError,
+    Policies,
+    RateLimit,
+    RetryPolicy,
+)
+from dsl.contracts.spec import spec_of
+from dsl.document import Entry, Map, Scalar
+from dsl.options import OptionReader
+from dsl.scalars import FAULTY
+
+BLOCKS: dict[str, type] = {
+    "retry": RetryPolicy,
+    "batch": BatchPolicy,
+    "rate_limit": RateLimit,
+    "circuit_breaker": CircuitBreakerPolicy,
+    "dead_letter": DeadLetterPolicy,
+    "checkpoint": CheckpointPolicy,
+}
+SINGLE: dict[str, type] = {"timeout": timedelta, "parallelism": int, "partitions": int}
+POLICY_KEYS = (*BLOCKS, *SINGLE, "on_error")
+
+
+def read_policies(node: Map, inherited: Policies, reader: OptionReader) -> Policies:
+    """Returns the policies of a workflow or a node: what it says, over what it inherits, field by field."""
+    given: dict[str, Any] = {}
+    for entry in node.entries:
+        if entry.key in BLOCKS:
+            given[entry.key] = _block(entry, getattr(inherited, entry.key), reader)
+        elif entry.key in SINGLE:
+            given[entry.key] = _positive(entry, reader)
+        elif entry.key == "on_error":
+            given.update(_on_error(entry, reader))
+    sound = {key: value for key, value in given.items() if value is not FAULTY}
+    return dataclasses.replace(inherited, **sound)
+
+
+def _block(entry: Entry, inherited: object, reader: OptionReader) -> Any:
+    cls = BLOCKS[entry.key]
+    if not isinstance(entry.value, Map):
+        return reader.block(entry.value, cls, (entry.key,))
+    spec = spec_of(cls)
+    reader.unknown_keys(entry.value, (each.name for each in spec.options), (entry.key,))
+    values = reader.values(entry.value, spec, (entry.key,))
+    if values is None:
+        return FAULTY
+    before = {} if inherited is None else {each.name: getattr(inherited, each.name) for each in spec.options}
+    return reader.construct(cls, {**before, **values}, (entry.key,), entry.span)
+
+
+def _positive(entry: Entry, reader: OptionReader) -> Any:
+    value = reader.value(SINGLE[entry.key], entry.value, (entry.key,))
+    if isinstance(value, int) and value < 1:
+        reader.found.add(entry.value.span, Code.BAD_VALUE, f"{entry.key} must be 1 or more")
+        return FAULTY
+    return value
+
+
+def _on_error(entry: Entry, reader: OptionReader) -> dict[str, Any]:
+    value = entry.value
+    if isinstance(value, Map):
+        reader.unknown_keys(value, ("fallback",), ("on_error",))
+        fallback = value.get("fallback")
+        if isinstance(fallback, Scalar) and fallback.value is not None:
+            return {"fallback": fallback.text}
+        reader.found.add(
+            value.span,
+            Code.MISSING_KEY,
+            "on_error wants a word or {fallback: …}",
+            "write fail, drop, dlq, or {fallback: NAME}",
+        )
+        return {}
+    return {"on_error": reader.value(OnError, value, ("on_error",))}
