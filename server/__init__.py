@@ -1,1 +1,1 @@
-"""The headrace command and the web server. Nothing may import it."""
+"""What people touch: the headrace command and its demo; holds no knowledge of any connector."""

@@ -1,0 +1,20 @@
+"""`headrace schema`: the JSON Schema of the language for editors; from the same specs that compile it."""
+
+from __future__ import annotations
+
+import click
+
+from dsl.schema import document_schema
+from resources.registry import InstalledCatalog
+from server.cli.outcomes import Exit, print_json
+
+
+@click.command()
+def schema() -> int:
+    """Print the JSON Schema of workflow files.
+
+    Save it as headrace.schema.json and begin a file with
+    `# yaml-language-server: $schema=headrace.schema.json`: the editor then completes and checks as you type.
+    """
+    print_json(document_schema(InstalledCatalog()))
+    return Exit.DONE

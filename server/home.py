@@ -1,0 +1,38 @@
+"""The Dagster instance of a deployment without servers: where it is and what its dagster.yaml says; starts nothing."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+DEFAULT_HOME = Path(".headrace") / "dagster"
+SETTINGS = """\
+# Written by Headrace; yours to change. Everything is kept in this folder: runs, events, checkpoints, logs.
+telemetry:
+  enabled: false
+nux:
+  enabled: false
+run_queue:
+  max_concurrent_runs: 4
+  dequeue_interval_seconds: 1
+run_monitoring:
+  enabled: true
+  poll_interval_seconds: 10
+run_retries:
+  enabled: true
+  max_retries: 2
+"""
+
+
+def prepare_home() -> Path:
+    """Makes the folder of the instance, for its owner only, and points DAGSTER_HOME at it; returns it.
+
+    A DAGSTER_HOME that is set already is used as it is: only a missing dagster.yaml is written into an empty folder.
+    """
+    home = Path(os.environ.get("DAGSTER_HOME") or DEFAULT_HOME).absolute()
+    home.mkdir(parents=True, exist_ok=True, mode=0o700)
+    settings = home / "dagster.yaml"
+    if not settings.exists():
+        settings.write_text(SETTINGS, encoding="utf-8")
+    os.environ["DAGSTER_HOME"] = str(home)
+    return home
