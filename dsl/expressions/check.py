@@ -26,7 +26,7 @@ from dsl.expressions.fields import Fields
 from dsl.expressions.functions import FUNCTIONS, check_call
 from dsl.expressions.lexer import Atom, Call, Constant, Field, Lexed, Name, TypeName
 from dsl.expressions.parse import chain, parse
-from dsl.expressions.typed import NULL, Typed, bring, cast, common_type, enclose, literal, settle
+from dsl.expressions.typed import NULL, Typed, bring, brings_totally, cast, common_type, enclose, literal, settle
 from dsl.expressions.types import Family, show
 from dsl.expressions.words import REFUSED_FUNCTIONS
 
@@ -295,8 +295,3 @@ class _Checker:
         softly = name == "try_cast"
         total = value.total and (softly or value.is_null or casts_totally(value.type, target))
         return Typed(cast(value.sql, target, softly=softly), target, index, total, nullable=softly or value.nullable)
-
-
-def brings_totally(piece: Typed, target: pa.DataType) -> bool:
-    """Tells whether casting an arm to the common type cannot fail."""
-    return piece.is_null or (not piece.unknown and (piece.constant is not None or casts_totally(piece.type, target)))

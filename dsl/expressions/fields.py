@@ -39,6 +39,7 @@ class Fields:
         if self.schema is not None:
             if column not in self.schema.names:
                 raise _unknown(column, "the input", self.schema.names, index)
+            _check_single(column, self.schema.names, index)
             kind = self.schema.field(self.schema.names.index(column)).type
         self.columns.add(column)
         found = Typed(exp.Column(this=exp.to_identifier(column, quoted=True)), kind, index, path=(column,))
@@ -65,6 +66,7 @@ class Fields:
             names = [each.name for each in fields_of(kind)]
             if name not in names:
                 raise _unknown(name, ".".join(inner.path) or "the struct", names, index, inner.path)
+            _check_single(name, names, index)
             found = fields_of(kind)[names.index(name)].type
         path = (*inner.path, name) if inner.path else ()
         if path:
@@ -86,6 +88,16 @@ class Fields:
         kind = item_of(inner.type) if inner.family is Family.LIST else pa.null()
         counted = number_from_0 + 1 if number_from_0 >= 0 else number_from_0
         return Typed(function("list_extract", inner.sql, number(counted)), kind, index, inner.total)
+
+
+def _check_single(name: str, known: list[str], index: int) -> None:
+    """DuckDB would read either of two names that differ in case only."""
+    alike = [each for each in known if each.lower() == name.lower()]
+    if len(alike) > 1:
+        shown = " and ".join(repr(each) for each in alike)
+        raise ExpressionError(
+            Code.EXPRESSION_FORBIDDEN, f"{shown} cannot be told apart", "rename one of them at the source", index
+        )
 
 
 def _unknown(name: str, where: str, known: list[str], index: int, parents: tuple[str, ...] = ()) -> ExpressionError:

@@ -132,7 +132,8 @@ class _Lexer:
             return
         first = self.text[self.at]
         if first in "'\"":
-            self._literal(Constant(self._quoted()))
+            start = self.at
+            self._literal(Constant(self._quoted()), start)
         elif first.isdigit() or (first == "." and self.text[self.at + 1 : self.at + 2].isdigit() and not self.operand):
             self._number()
         elif first == "`" or _WORD.match(self.text, self.at):
@@ -279,8 +280,7 @@ class _Lexer:
         else:
             self._literal(Constant(int(text)), start)
 
-    def _literal(self, atom: Atom, start: int | None = None) -> None:
-        start = self.at if start is None else start
+    def _literal(self, atom: Atom, start: int) -> None:
         self._operand_starts(start)
         self._atom(atom, start)
         self.operand = True

@@ -39,11 +39,12 @@ _AUTHORITY = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://[^/?#{}\s]+(?=[/?#])")
 
 @dataclass(frozen=True)
 class _Hole:
-    """One `{{ expression }}`: its text, and where it stands."""
+    """One `{{ expression }}`: its text, where that begins, and where the braces begin and end."""
 
     expression: str
     index: int
     start: int
+    end: int
 
 
 @lru_cache(maxsize=1024)
@@ -111,10 +112,8 @@ def _split(template: str) -> list[str | _Hole]:
         inner = found[1]
         if not inner.strip():
             raise ExpressionError(Code.TEMPLATE, "the braces are empty", "{{ field }}", found.start())
-        pieces += [
-            template[at : found.start()],
-            _Hole(inner.strip(), found.start(1) + len(inner) - len(inner.lstrip()), found.start()),
-        ]
+        index = found.start(1) + len(inner) - len(inner.lstrip())
+        pieces += [template[at : found.start()], _Hole(inner.strip(), index, found.start(), found.end())]
         at = found.end()
     pieces.append(template[at:])
     _check_literals(pieces)
@@ -122,24 +121,16 @@ def _split(template: str) -> list[str | _Hole]:
 
 
 def _check_literals(pieces: list[str | _Hole]) -> None:
+    at = 0
     for each in pieces:
         if isinstance(each, _Hole):
+            at = each.end
             continue
         if (unclosed := each.find("{{")) >= 0:
-            place = _place_of(pieces, each) + unclosed
-            raise ExpressionError(Code.TEMPLATE, "the expression is not closed", "{{ field }}", place)
+            raise ExpressionError(Code.TEMPLATE, "the expression is not closed", "{{ field }}", at + unclosed)
         if statement := _STATEMENT.search(each):
-            place = _place_of(pieces, each) + statement.start()
-            raise ExpressionError(Code.TEMPLATE, "templates have no statements", "only {{ expression }}", place)
-
-
-def _place_of(pieces: list[str | _Hole], literal: str) -> int:
-    """Where a literal piece begins: behind the braces of the hole before it."""
-    number = next(n for n, each in enumerate(pieces) if each is literal)
-    before = pieces[number - 1] if number else None
-    if not isinstance(before, _Hole):
-        return 0
-    return before.index + len(before.expression) + 2
+            index = at + statement.start()
+            raise ExpressionError(Code.TEMPLATE, "templates have no statements", "only {{ expression }}", index)
 
 
 # ---- text -------------------------------------------------------------------------------------------------------------

@@ -11,6 +11,7 @@ from typing import Final, TypeGuard
 import pyarrow as pa
 from sqlglot import exp
 
+from dsl.expressions.casts import casts_totally
 from dsl.expressions.types import MAX_DIGITS, Family, common_of, duckdb_name, family, holds, settled
 
 INT32_MAX: Final = 2**31
@@ -178,3 +179,8 @@ def bring(piece: Typed, target: pa.DataType) -> exp.Expr:
     if piece.is_null or piece.type == target or family(target) is Family.UNKNOWN or piece.unknown:
         return piece.sql
     return cast(piece.sql, target)
+
+
+def brings_totally(piece: Typed, target: pa.DataType) -> bool:
+    """Tells whether bringing a piece to a type cannot fail; a literal's own type was chosen so that it fits."""
+    return piece.is_null or (not piece.unknown and (piece.constant is not None or casts_totally(piece.type, target)))

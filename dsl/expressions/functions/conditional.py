@@ -8,20 +8,11 @@ import pyarrow as pa
 from sqlglot import exp
 
 from dsl.expressions import comparison
-from dsl.expressions.casts import casts_totally
 from dsl.expressions.functions.signature import Argument, Arguments, Function, any_argument
-from dsl.expressions.typed import Typed, bring, common_type, function
+from dsl.expressions.typed import bring, brings_totally, common_type, function
 from dsl.expressions.types import Family, comparable
 
 _GROUP: Final = "Choices"
-
-
-def _totally(given: Arguments, target: pa.DataType | None) -> bool:
-    return target is not None and all(_brings(each, target) for each in given)
-
-
-def _brings(piece: Typed, target: pa.DataType) -> bool:
-    return piece.is_null or (not piece.unknown and (piece.constant is not None or casts_totally(piece.type, target)))
 
 
 def _common(given: Arguments) -> pa.DataType | None:
@@ -29,7 +20,8 @@ def _common(given: Arguments) -> pa.DataType | None:
 
 
 def _common_total(given: Arguments) -> bool:
-    return _totally(given, _common(given))
+    target = _common(given)
+    return target is not None and all(brings_totally(each, target) for each in given)
 
 
 def _brought(given: Arguments) -> list[exp.Expr]:

@@ -8,7 +8,7 @@ import pyarrow as pa
 from sqlglot import exp
 
 from dsl.expressions.casts import casts_totally
-from dsl.expressions.functions.signature import Argument, Arguments, Function, any_argument, any_null, text_argument
+from dsl.expressions.functions.signature import Argument, Arguments, Function, any_argument, any_null, literal_text
 from dsl.expressions.typed import bring, function
 from dsl.expressions.types import Family, common, comparable, family, item_of
 
@@ -58,7 +58,7 @@ FUNCTIONS: Final[tuple[Function, ...]] = (
         "Whether the item is in the list; NULL for a NULL item.", "list_contains(split('a,b', ','), 'b')", _contains_total,
     ),
     Function(
-        "list_join", _GROUP, (_LIST, text_argument("separator")), _join_type, "array_to_string",
+        "list_join", _GROUP, (_LIST, literal_text("separator")), _join_type, "array_to_string",
         "The texts of the list joined with a separator; NULL items are left out.", "list_join(split('a,b', ','), '-')", nullable=any_null,
     ),
     Function(

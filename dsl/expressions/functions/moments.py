@@ -19,7 +19,7 @@ from dsl.expressions.functions.signature import (
     text_argument,
     whole_argument,
 )
-from dsl.expressions.typed import cast, function
+from dsl.expressions.typed import Typed, cast, function
 from dsl.expressions.types import TIMESTAMP, TIMESTAMPTZ, Family
 
 _GROUP: Final = "Dates and times"
@@ -40,6 +40,7 @@ _PARTS: Final = (
     "isodow",
     "isoyear",
 )
+_ISO: Final = ("week", "isoyear")
 _CODES = re.compile(r"%(-[dmHIMSjy]|[aAbBdfgGHIjmMpSuUVwWyYzZ%])|%")
 _INTERVALS = {"quarter": ("to_months", 3), "week": ("to_days", 7)}
 
@@ -108,12 +109,14 @@ def _parsed(given: Arguments) -> pa.DataType:
 
 
 def _part(name: str, doc: str) -> Function:
-    def sql(given: Arguments) -> exp.Expr:
-        return function(name, given[0].sql)
+    example = f"{name}(timestamp '2024-02-29 13:14:15')"
+    total: bool | Callable[[Arguments], bool] = (lambda given: _near(given[0])) if name in _ISO else True
+    return Function(name, _GROUP, (moment_argument("moment"),), pa.int64(), name, doc, example, total)
 
-    return Function(
-        name, _GROUP, (moment_argument("moment"),), pa.int64(), sql, doc, f"{name}(timestamp '2024-02-29 13:14:15')"
-    )
+
+def _near(moment: Typed) -> bool:
+    """Tells whether every value lies in a year that ISO's weeks reach: dates go farther than timestamps."""
+    return moment.family is not Family.DATE
 
 
 _UNIT = literal_text("unit", _one_of(_UNITS))
@@ -128,9 +131,10 @@ FUNCTIONS: Final[tuple[Function, ...]] = (
         "The beginning of the unit that the moment lies in; a date stays a date.", "date_trunc('month', date '2024-02-29')", total=False,
     ),
     Function(
-        "date_part", _GROUP, (literal_text("part", _one_of(_PARTS)), moment_argument("moment")), pa.int64(), "date_part",
+        "date_part", _GROUP, (literal_text("part", _one_of(_PARTS)), moment_argument("moment")), pa.int64(),
+        lambda given: function(_unit(given), given[1].sql),
         "A part of the moment as a number: year, quarter, month, week, day, dayofweek (Sunday is 0), dayofyear, hour, minute, second …",
-        "date_part('week', date '2024-02-29')",
+        "date_part('week', date '2024-02-29')", lambda given: _unit(given) not in _ISO or _near(given[1]),
     ),
     _part("year", "The year."),
     _part("quarter", "The quarter, 1 to 4."),

@@ -10,7 +10,7 @@ from sqlglot import exp
 from dsl.expressions import arithmetic
 from dsl.expressions.functions.signature import Arguments, Function, any_null, literal_whole, number_argument, same_type
 from dsl.expressions.typed import Typed, cast, function
-from dsl.expressions.types import Family, decimal_of
+from dsl.expressions.types import MAX_DIGITS, Family, decimal_of
 
 _GROUP: Final = "Numbers"
 
@@ -55,7 +55,9 @@ def _places(given: Arguments) -> int:
 def _round_type(given: Arguments) -> pa.DataType | None:
     kind, places = given[0].type, _places(given)
     if given[0].family is Family.DECIMAL:
-        return pa.decimal128(decimal_of(kind)[0], max(0, min(places, decimal_of(kind)[1])))
+        precision, scale = decimal_of(kind)
+        carries = scale == 0 and -precision <= places < 0
+        return pa.decimal128(min(precision + carries, MAX_DIGITS), max(0, min(places, scale)))
     if _is_whole(given[0]) and places < 0 and _is_unsigned(given[0]):
         return None if kind == pa.uint64() else pa.int64()
     return kind

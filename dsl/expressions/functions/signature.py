@@ -94,8 +94,6 @@ def check_call(called: Function, given: Arguments, index: int) -> Typed:
             "cast them to one type",
             index,
         )
-    if any(each.unknown for each in pieces) and callable(called.result):
-        result = result if result != _UNSURE else pa.null()
     sql = function(called.sql, *(each.sql for each in pieces)) if isinstance(called.sql, str) else called.sql(pieces)
     total = called.total(pieces) if callable(called.total) else called.total
     sure = all(
@@ -104,9 +102,6 @@ def check_call(called: Function, given: Arguments, index: int) -> Typed:
     )
     nullable = called.nullable(pieces) if callable(called.nullable) else called.nullable
     return Typed(sql, result, index, total and sure, nullable=nullable)
-
-
-_UNSURE = pa.null()
 
 
 def _fit(called: Function, wanted: Argument, given: Typed) -> Typed:

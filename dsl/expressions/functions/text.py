@@ -137,7 +137,8 @@ FUNCTIONS: Final[tuple[Function, ...]] = (
     ),
     Function(
         "regexp_replace", _GROUP,
-        (text_argument("text"), _PATTERN, literal_text("new"), literal_text("flags", _check_flags, optional=True)), pa.string(), "regexp_replace",
+        (text_argument("text"), _PATTERN, literal_text("new"), literal_text("flags", _check_flags, optional=True)), pa.string(),
+        "regexp_replace",
         r"The first match (with the flag 'g' every match) replaced; `\1` is the first group.", "regexp_replace('a1b2', '[0-9]', '', 'g')",
         total=False,
     ),
