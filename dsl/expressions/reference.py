@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from dsl.expressions.compiled import Compiled
 from dsl.expressions.functions import FUNCTIONS
 from dsl.expressions.types import TYPE_NAMES, parse_type, show
 
@@ -95,6 +94,3 @@ def functions() -> tuple[FunctionReference, ...]:
 def types() -> tuple[tuple[str, str], ...]:
     """Returns every name of a type with the type it stands for."""
     return tuple((name, show(parse_type(name))) for name in TYPE_NAMES)
-
-
-__all__ = ["OPERATORS", "Compiled", "FunctionReference", "OperatorReference", "functions", "types"]
