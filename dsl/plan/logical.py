@@ -38,7 +38,7 @@ class LogicalNode:
 class Read(LogicalNode):
     """A source."""
 
-    source: Source = None  # type: ignore[assignment] - always given; dataclass order forbids saying so
+    source: Source = None  # type: ignore[assignment]  # always given; the order of fields forbids saying so
     request: ReadRequest = field(default_factory=ReadRequest)
     resource: str = ""
 
@@ -88,7 +88,7 @@ class Load(LogicalNode):
     """A destination, or one of the parts of a destination with several inputs."""
 
     node: str = ""
-    destination: Destination = None  # type: ignore[assignment] - as for Read.source
+    destination: Destination = None  # type: ignore[assignment]  # as for Read.source
     resource: str = ""
 
 
