@@ -55,18 +55,53 @@ def _block(entry: Entry, inherited: object, reader: OptionReader) -> Any:
     spec = spec_of(cls)
     reader.unknown_keys(entry.value, (each.name for each in spec.options), (entry.key,))
     values = reader.values(entry.value, spec, (entry.key,))
-    if values is None:
+    if values is None or not _check_bounds(values, entry.key, reader):
         return FAULTY
     before = {} if inherited is None else {each.name: getattr(inherited, each.name) for each in spec.options}
     return reader.construct(cls, {**before, **values}, (entry.key,), entry.span)
 
 
+_BOUNDS: dict[str, tuple[float, float | None]] = {
+    "max_rows": (0, None),
+    "max_ratio": (0, 1),
+    "backoff_multiplier": (1, None),
+    "initial_backoff": (0, None),
+    "max_backoff": (0, None),
+}
+"""Option of a block -> the least and the largest value it may have; any other number is at least 1, any other duration above 0."""
+
+
+def _out_of_bounds(name: str, value: object) -> str:
+    """Returns what a number or a duration must be and is not, or ""."""
+    if isinstance(value, timedelta):
+        number, least = value.total_seconds(), 0.0
+        if name not in _BOUNDS and number <= 0:
+            return "longer than nothing"
+    elif isinstance(value, int | float) and not isinstance(value, bool):
+        number, least = value, 1.0
+    else:
+        return ""
+    low, high = _BOUNDS.get(name, (least, None))
+    if high is not None and not low <= number <= high:
+        return f"between {low:g} and {high:g}"
+    return "" if number >= low else f"{low:g} or more"
+
+
+def _check_bounds(values: dict[str, Any], block: str, reader: OptionReader) -> bool:
+    """Notes every value of a block that no run could use; tells whether all can be used."""
+    faults = {name: wanted for name, value in values.items() if (wanted := _out_of_bounds(name, value))}
+    for name, wanted in faults.items():
+        place = reader.places.get((block, name), reader.node)
+        reader.found.add(place, Code.BAD_VALUE, f"{name} of {block} must be {wanted}")
+    return not faults
+
+
 def _positive(entry: Entry, reader: OptionReader) -> Any:
     value = reader.value(SINGLE[entry.key], entry.value, (entry.key,))
-    if isinstance(value, int) and value < 1:
-        reader.found.add(entry.value.span, Code.BAD_VALUE, f"{entry.key} must be 1 or more")
-        return FAULTY
-    return value
+    wanted = "" if value is FAULTY else _out_of_bounds(entry.key, value)
+    if wanted:
+        reader.found.add(entry.value.span, Code.BAD_VALUE, f"{entry.key} must be {wanted}")
+    return FAULTY if wanted else value
 
 
 def _on_error(entry: Entry, reader: OptionReader) -> dict[str, Any]:
@@ -75,7 +110,7 @@ def _on_error(entry: Entry, reader: OptionReader) -> dict[str, Any]:
         reader.unknown_keys(value, ("fallback",), ("on_error",))
         fallback = value.get("fallback")
         if isinstance(fallback, Scalar) and fallback.value is not None:
-            return {"fallback": fallback.text}
+            return {"fallback": reader.value(str, fallback, ("on_error", "fallback"))}
         reader.found.add(
             value.span,
             Code.MISSING_KEY,
@@ -83,4 +118,4 @@ def _on_error(entry: Entry, reader: OptionReader) -> dict[str, Any]:
             "write fail, drop, dlq, or {fallback: NAME}",
         )
         return {}
-    return {"on_error": reader.value(OnError, value, ("on_error",))}
+    return {"on_error": reader.value(OnError, value, ("on_error",)), "fallback": None}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import pyarrow as pa
@@ -14,11 +14,12 @@ from dsl.codes import Code
 from dsl.contracts.connectors import Catalog
 from dsl.diagnostics import CompileError, Diagnostics
 from dsl.document import parse
+from dsl.endpoints import EndpointBinder
 from dsl.interpolate import interpolate
 from dsl.plan.logical import LogicalPlan
 from dsl.plan.lower import lower
 from dsl.plan.physical import PhysicalPlan
-from dsl.read import read_document
+from dsl.read import heading_of, read_document, read_heading
 from dsl.rewrite import rewrite
 from dsl.schedule import Schedule, Trigger
 from dsl.workflow import ConnectionDocument, Document, Mode, Workflow
@@ -79,9 +80,11 @@ def compile_text(  # noqa: PLR0913 - the walk's arguments, each with a name of i
     Raises:
         CompileError: Every fault of the text, sorted by place.
     """
-    documents = read_text(text, path, environment)
-    shared = {**(connections or {}), **_connections(documents)}
     found = Diagnostics()
+    documents = _read(text, path, environment, found)
+    own = [each for each in documents if isinstance(each, ConnectionDocument)]
+    shared = {**(connections or {}), **{each.name: each for each in own}}
+    _check_connections(own, catalog, found)
     compiled = [
         _compile(each, catalog, schemas or {}, shared, allow, found)
         for each in documents
@@ -98,27 +101,38 @@ def read_text(text: str, path: str, environment: Mapping[str, str]) -> tuple[Doc
         CompileError: Every fault found so far.
     """
     found = Diagnostics()
-    nodes = (interpolate(each, environment, found) for each in parse(text, path))
-    documents = tuple(each for each in (read_document(node, found) for node in nodes) if each is not None)
-    _check_names(documents, found)
+    documents = _read(text, path, environment, found)
     found.raise_if_any()
     return documents
 
 
-def outline(text: str, path: str) -> tuple[Outline, ...]:
-    """Reads only what names, schedules and triggers need: no variable, no connector, no expression is looked at.
+def outline(text: str, path: str, environment: Mapping[str, str] | None = None) -> tuple[Outline, ...]:
+    """Reads only names, schedules and triggers: no node, no connector, no expression is looked at.
+
+    Args:
+        text: One or more YAML documents.
+        path: Their file's name, for places.
+        environment: The variables that schedules and triggers may name.
 
     Raises:
-        CompileError: The text is no document of the language.
+        CompileError: The text is no document of the language, or its schedule cannot be read.
     """
     found = Diagnostics()
-    documents = (read_document(each, found) for each in parse(text, path))
-    workflows = [each for each in documents if isinstance(each, Workflow)]
+    headings = (heading_of(each) for each in parse(text, path))
+    read = (read_heading(interpolate(each, environment or {}, found), found) for each in headings)
+    workflows = [each for each in read if each is not None]
     found.raise_if_any()
     return tuple(
         Outline(each.name, each.dagster_name, each.description, each.schedule, each.trigger, each.mode)
         for each in workflows
     )
+
+
+def _read(text: str, path: str, environment: Mapping[str, str], found: Diagnostics) -> tuple[Document, ...]:
+    nodes = (interpolate(each, environment, found) for each in parse(text, path))
+    documents = tuple(each for each in (read_document(node, found) for node in nodes) if each is not None)
+    _check_names(documents, found)
+    return documents
 
 
 def _compile(
@@ -129,18 +143,21 @@ def _compile(
     allow: Allow,
     found: Diagnostics,
 ) -> CompiledWorkflow | None:
-    own = Diagnostics()
-    bound = bind(workflow, catalog, connections, allow, own)
-    checked = None if bound is None else check(bound, schemas, own)
-    found.found.extend(own.found)
-    if bound is None or checked is None or own.found:
+    bound = bind(workflow, catalog, connections, allow, found)
+    if bound is None:
+        return None
+    checked = check(bound, schemas, found)
+    if found.found:
         return None
     logical = rewrite(checked)
     return CompiledWorkflow(workflow, bound, logical, lower(logical))
 
 
-def _connections(documents: tuple[Document, ...]) -> dict[str, ConnectionDocument]:
-    return {each.name: each for each in documents if isinstance(each, ConnectionDocument)}
+def _check_connections(own: Sequence[ConnectionDocument], catalog: Catalog, found: Diagnostics) -> None:
+    """Notes what is wrong with shared connections, whether a workflow uses them or not."""
+    binder = EndpointBinder(catalog, {}, found)
+    for each in own:
+        binder.connection(each)
 
 
 def _check_names(documents: tuple[Document, ...], found: Diagnostics) -> None:

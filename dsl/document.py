@@ -27,6 +27,7 @@ MOST_NODES = 50_000
 Value: TypeAlias = bool | int | float | str | None
 
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+_UNPRINTABLE = re.compile("[^\t\n\r\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 _NULL = frozenset({"", "~", "null", "Null", "NULL"})
 _TRUE = frozenset({"true", "True", "TRUE"})
 _FALSE = frozenset({"false", "False", "FALSE"})
@@ -34,10 +35,6 @@ _INTEGER = re.compile(r"[-+]?(0|[1-9][0-9]*)")
 _OCTAL_OR_HEX = re.compile(r"0o[0-7]+|0x[0-9a-fA-F]+")
 _FLOAT = re.compile(r"[-+]?(\.[0-9]+|(0|[1-9][0-9]*)(\.[0-9]*)?)([eE][-+]?[0-9]+)?")
 _NOT_FINITE = re.compile(r"[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)")
-_CORE_TAGS = frozenset(
-    f"tag:yaml.org,2002:{kind}"
-    for kind in ("str", "int", "float", "bool", "null", "seq", "map", "timestamp", "merge", "value")
-)
 
 
 @dataclass(frozen=True)
@@ -106,6 +103,13 @@ def parse(text: str, path: str) -> tuple[Node, ...]:
     """
     if len(text.encode("utf-8", "surrogatepass")) > LONGEST:
         raise _refusal(Span(path, 1, 1), Code.TOO_LARGE, f"the document is larger than {LONGEST // 2**20} MiB")
+    if stray := _UNPRINTABLE.search(text):
+        raise _refusal(
+            _place(text, stray.start(), path),
+            Code.SYNTAX,
+            f"the text holds the character U+{ord(stray.group()):04X}, which YAML does not allow",
+            'remove it, or write it as an escape in double quotes, such as "\\x07"',
+        )
     found = Diagnostics()
     documents = tuple(_Reader(path, found).documents(text))
     found.raise_if_any()
@@ -116,6 +120,11 @@ def parse(text: str, path: str) -> tuple[Node, ...]:
 
 def _refusal(span: Span, code: Code, message: str, hint: str = "") -> CompileError:
     return CompileError([Diagnostic(span, code, message, hint)])
+
+
+def _place(text: str, index: int, path: str) -> Span:
+    lines = text[:index].split("\n")
+    return Span(path, len(lines), len(lines[-1]) + 1)
 
 
 class _Reader:
@@ -131,17 +140,15 @@ class _Reader:
             for root in yaml.compose_all(text, Loader=_LOADER):
                 if not _is_blank(root):
                     yield self._node(root, 1)
-        except yaml.MarkedYAMLError as error:
-            raise self._syntax(error) from error
         except yaml.YAMLError as error:
-            raise _refusal(
-                Span(self._path, 1, 1), Code.SYNTAX, f"the text is not YAML: {error}".split("\n")[0]
-            ) from error
+            raise self._syntax(error) from error
 
     def _guard(self, text: str) -> None:
-        """Refuses depth and aliases on the flat list of events, before anything recursive sees the text."""
+        """Refuses depth, tags and aliases on the flat list of events, before anything recursive sees the text."""
         depth = 0
         for event in yaml.parse(text, Loader=_LOADER):
+            if getattr(event, "tag", None) is not None:
+                self._refuse_tag(event)
             if isinstance(event, yaml.AliasEvent):
                 self._aliases += 1
                 if self._aliases > MOST_ALIASES:
@@ -153,17 +160,17 @@ class _Reader:
             elif isinstance(event, yaml.CollectionEndEvent):
                 depth -= 1
 
+    def _refuse_tag(self, event: yaml.Event) -> None:
+        tag = str(getattr(event, "tag", "")).replace("tag:yaml.org,2002:", "!!")
+        place = self._span(event.start_mark)
+        self._found.add(
+            place, Code.TAG, f"the tag {tag} is not allowed", "write the value without a tag, quoted if it is a text"
+        )
+
     def _node(self, node: yaml.Node, depth: int) -> Node:
         self._nodes += 1
         if self._nodes > MOST_NODES or depth > DEEPEST:
             raise _refusal(self._span(node.start_mark), Code.ALIAS, "the document grows too large through its aliases")
-        if node.tag not in _CORE_TAGS:
-            self._found.add(
-                self._span(node.start_mark),
-                Code.TAG,
-                f"the tag {_short_tag(node.tag)} is not allowed",
-                "write the value without a tag",
-            )
         if isinstance(node, yaml.MappingNode):
             return self._map(node, depth)
         if isinstance(node, yaml.SequenceNode):
@@ -202,17 +209,27 @@ class _Reader:
             return Span(self._path, 1, 1)
         return Span(self._path, mark.line + 1, mark.column + 1)
 
-    def _syntax(self, error: yaml.MarkedYAMLError) -> CompileError:
-        place = self._span(error.problem_mark or error.context_mark)
-        return _refusal(place, Code.SYNTAX, f"the text is not YAML: {error.problem or error.context}")
+    def _syntax(self, error: yaml.YAMLError) -> CompileError:
+        marks = [getattr(error, "problem_mark", None), getattr(error, "context_mark", None)]
+        if "end of stream" in str(error):
+            marks.reverse()  # what was opened and never closed says more than where the text ends
+        mark = next((each for each in marks if each is not None), None)
+        problem = getattr(error, "problem", None) or getattr(error, "context", None) or "it cannot be read"
+        return _refusal(self._span(mark), Code.SYNTAX, f"the text is not YAML: {problem}", _advice(problem))
+
+
+def _advice(problem: str) -> str:
+    if "end of stream" in problem:
+        return "what begins here is never closed"
+    if "alias" in problem:
+        return "an alias stands behind its anchor: first &name, then *name"
+    if "cannot start any token" in problem:
+        return "indent with spaces, and quote a text that begins with one of these signs: @ ` % &"
+    return "is a quote or a bracket left open, or a line indented differently from its neighbours?"
 
 
 def _is_blank(node: yaml.Node) -> bool:
     return isinstance(node, yaml.ScalarNode) and not node.style and node.value in _NULL
-
-
-def _short_tag(tag: str) -> str:
-    return tag.replace("tag:yaml.org,2002:", "!!")
 
 
 def _meaning(text: str) -> Value:
@@ -227,6 +244,21 @@ def _meaning(text: str) -> Value:
     if _FLOAT.fullmatch(text):
         return float(text)
     return float(text.replace(".", "", 1)) if _NOT_FINITE.fullmatch(text) else text
+
+
+def leaves_of(node: Node) -> Iterator[Scalar]:
+    """Yields every leaf of a tree, in the document's order; keys are none."""
+    if isinstance(node, Scalar):
+        yield node
+    children = (
+        node.items
+        if isinstance(node, Sequence)
+        else [each.value for each in node.entries]
+        if isinstance(node, Map)
+        else []
+    )
+    for each in children:
+        yield from leaves_of(each)
 
 
 def plain(node: Node) -> object:

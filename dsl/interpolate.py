@@ -12,7 +12,7 @@ from dsl.diagnostics import Diagnostics, Span
 from dsl.document import Map, Node, Scalar, Sequence
 
 REFERENCE = re.compile(r"\$\$\{|\$\{([^{}]*)\}")
-_VARIABLE = re.compile(r"([A-Za-z_][A-Za-z0-9_]*)(?::(-|\?)?(.*))?", re.DOTALL)
+_VARIABLE = re.compile(r"(?!secret:)([A-Za-z_][A-Za-z0-9_]*)(?::(-|\?)?(.*))?", re.DOTALL)
 _SECRET = re.compile(r"secret:[A-Za-z0-9_-]+/[^#{}]+(#[^{}]+)?")
 
 
@@ -22,11 +22,17 @@ class Reference(Scalar):
 
     Attributes:
         value: The text with its variables in place; those without a value stand for "".
-        text: As written: what a field that is secret keeps.
+        text: As written.
         names_secret: Whether a `${secret:…}` is among the references.
+        shown: The text without the defaults of its variables: what a field that is secret keeps.
+        literal: Whether the document alone decides the value: no reference, or only defaults.
+        broken: Whether a reference is written wrong or has no value, which has been noted: its value means nothing.
     """
 
     names_secret: bool = False
+    shown: str = ""
+    literal: bool = False
+    broken: bool = False
 
 
 def interpolate(node: Node, environment: Mapping[str, str], found: Diagnostics) -> Node:
@@ -54,20 +60,25 @@ class _Resolver:
 
     def __init__(self, leaf: Scalar, environment: Mapping[str, str], found: Diagnostics) -> None:
         self._leaf, self._environment, self._found = leaf, environment, found
-        self._names_secret = False
+        self._names_secret, self._names_variable = False, False
+        self._before = len(found.found)
 
     def reference(self) -> Reference:
-        value = REFERENCE.sub(self._resolve, self._leaf.text)
-        rest = REFERENCE.sub("", self._leaf.text)
+        text = self._leaf.text
+        value = REFERENCE.sub(self._resolve, text)
+        rest = REFERENCE.sub("", text)
         if "${" in rest:
-            index = self._leaf.text.rindex("${")
+            index = text.rindex("${")
             self._found.add(
                 self._place(index),
                 Code.VARIABLE_SYNTAX,
                 "the reference is not closed",
                 "write ${NAME}, or $${ for the signs themselves",
             )
-        return Reference(self._leaf.span, value, self._leaf.text, None, self._names_secret)
+        broken = len(self._found.found) > self._before
+        literal = not (self._names_secret or self._names_variable)
+        shown = REFERENCE.sub(_without_default, text)
+        return Reference(self._leaf.span, value, text, None, self._names_secret, shown, literal, broken)
 
     def _resolve(self, match: re.Match[str]) -> str:
         inner = match.group(1)
@@ -87,6 +98,7 @@ class _Resolver:
         name, sign, rest = variable.groups()
         value = self._environment.get(name)
         if value or (value is not None and sign is None):
+            self._names_variable = True
             return value
         if rest is not None and sign != "?":
             return rest
@@ -111,3 +123,8 @@ class _Resolver:
     def _place(self, index: int) -> Span:
         first = self._leaf.first
         return self._leaf.span if first is None else Span(first.path, first.line, first.column + index)
+
+
+def _without_default(match: re.Match[str]) -> str:
+    variable = _VARIABLE.fullmatch(match.group(1) or "")
+    return match.group() if variable is None else f"${{{variable.group(1)}}}"

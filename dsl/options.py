@@ -12,7 +12,7 @@ from dsl.codes import Code
 from dsl.contracts.secret import Secret
 from dsl.contracts.spec import Option, OptionError, Spec, spec_of
 from dsl.diagnostics import Diagnostics, Span, did_you_mean
-from dsl.document import Map, Node, Scalar, Sequence, plain
+from dsl.document import Map, Node, Scalar, Sequence, leaves_of, plain
 from dsl.interpolate import Reference
 from dsl.scalars import FAULTY, READERS, wanted
 from dsl.spans import OptionPath, Spans
@@ -68,27 +68,42 @@ class OptionReader:
             values[option.name] = self._option(option, entry.value, entry.span, (*path, option.name))
         return None if any(each is FAULTY for each in values.values()) else values
 
-    def block(self, node: Node, cls: type, path: OptionPath = ()) -> Any:
+    def options(self, node: Map | None, cls: type) -> Any:
+        """Reads all options of a node and constructs their class; FAULTY if it cannot be."""
+        self.unknown_keys(node, (each.name for each in spec_of(cls).options))
+        values = self.values(node, spec_of(cls))
+        return FAULTY if values is None else self.construct(cls, values)
+
+    def block(self, node: Node, cls: type, path: OptionPath = (), code: Code = Code.OPTIONS) -> Any:
         """Reads a nested block of options and constructs it; FAULTY if it cannot be."""
         if not isinstance(node, Map):
             return self._wrong(node, "a mapping")
         spec = spec_of(cls)
         self.unknown_keys(node, (each.name for each in spec.options), path)
         values = self.values(node, spec, path)
-        return FAULTY if values is None else self.construct(cls, values, path, node.span)
+        return FAULTY if values is None else self.construct(cls, values, path, node.span, code)
 
-    def construct(self, cls: type, values: dict[str, Any], path: OptionPath = (), span: Span | None = None) -> Any:
+    def construct(
+        self,
+        cls: type,
+        values: dict[str, Any],
+        path: OptionPath = (),
+        span: Span | None = None,
+        code: Code = Code.OPTIONS,
+    ) -> Any:
         """Constructs a spec's class; what it refuses is noted at the option it names."""
         try:
             return cls(**values)
         except OptionError as error:
             place = self.places.get((*path, *_parts(error.name)), span or self.node)
-            self.found.add(place, Code.OPTIONS, error.message, error.hint)
+            self.found.add(place, code, error.message, error.hint)
             return FAULTY
 
     def value(self, kind: Any, node: Node, path: OptionPath = (), unit: str = "") -> Any:
-        """Reads one value of a type; FAULTY if it is something else."""
+        """Reads one value of a type; FAULTY if it is something else, which is noted unless it was already."""
         self.places[path] = node.span
+        if isinstance(node, Reference) and node.broken:
+            return FAULTY
         if isinstance(node, Scalar) and node.first is not None:
             self.texts[path] = node.first
         origin = typing.get_origin(kind)
@@ -98,22 +113,18 @@ class OptionReader:
             return self._dict(typing.get_args(kind)[1], node, path)
         if isinstance(kind, type) and dataclasses.is_dataclass(kind) and kind is not Secret:
             return self.block(node, kind, path)
-        reader = READERS.get(kind) if isinstance(kind, type) else None
-        if reader is None and not (isinstance(kind, type) and issubclass(kind, StrEnum)):
-            return self._anything(kind, node, path)
+        if kind in READERS or _is_enum(kind):
+            return self._leaf(kind, node, path, unit)
+        return self._anything(kind, node, path)
+
+    def _leaf(self, kind: Any, node: Node, path: OptionPath, unit: str) -> Any:
         if not isinstance(node, Scalar):
-            return self._wrong(node, wanted(kind))
-        if kind is not Secret and isinstance(node, Reference) and node.names_secret:
-            self.found.add(
-                node.span,
-                Code.SECRET_PLACE,
-                f"a secret may not stand in {_dotted(path)!r}, which is shown",
-                "secrets belong in fields that are secret, such as password",
-            )
+            return self._wrong(node, wanted(kind, unit))
+        if kind is not Secret and refuse_secret(node, _dotted(path), self.found):
             return FAULTY
-        if reader is None:
+        if kind not in READERS:
             return self._enum(kind, node)
-        read = reader(node, unit)
+        read = READERS[kind](node, unit)
         return self._wrong(node, wanted(kind, unit)) if read is FAULTY else read
 
     def _option(self, option: Option, node: Node, key: Span, path: OptionPath) -> Any:
@@ -135,7 +146,7 @@ class OptionReader:
 
     def _tuple(self, kind: Any, node: Node, path: OptionPath) -> Any:
         items = node.items if isinstance(node, Sequence) else (node,)
-        if isinstance(node, Scalar) and not (isinstance(kind, type) and (kind in READERS or issubclass(kind, StrEnum))):
+        if isinstance(node, Scalar) and kind not in READERS and not _is_enum(kind):
             return self._wrong(node, "a list")
         single = not isinstance(node, Sequence)
         read = tuple(
@@ -161,7 +172,9 @@ class OptionReader:
                 return read
         if _members(kind):
             return self._wrong(node, " or ".join(wanted(each) for each in _members(kind)))
-        return plain(node)
+        leaves = [each for each in leaves_of(node) if isinstance(each, Reference)]
+        refused = [refuse_secret(each, _dotted(path), self.found) for each in leaves]
+        return FAULTY if any(refused) or any(each.broken for each in leaves) else plain(node)
 
     def _enum(self, kind: type[StrEnum], node: Scalar) -> Any:
         words = [each.value for each in kind]
@@ -173,6 +186,19 @@ class OptionReader:
     def _wrong(self, node: Node, wanted: str) -> Any:
         self.found.add(node.span, Code.WRONG_TYPE, f"{_called(node)} stands where {wanted} is wanted")
         return FAULTY
+
+
+def _is_enum(kind: Any) -> bool:
+    return isinstance(kind, type) and issubclass(kind, StrEnum)
+
+
+def refuse_secret(node: Scalar, where: str, found: Diagnostics) -> bool:
+    """Notes a `${secret:…}` in a place that is shown; tells whether there is one."""
+    if not (isinstance(node, Reference) and node.names_secret):
+        return False
+    hint = "secrets belong in fields that are secret, such as password"
+    found.add(node.span, Code.SECRET_PLACE, f"a secret may not stand in {where!r}, which is shown", hint)
+    return True
 
 
 def _members(kind: Any) -> tuple[Any, ...]:

@@ -59,7 +59,9 @@ def _duration(node: Scalar, unit: str) -> Any:
 
 def _secret(node: Scalar, unit: str) -> Any:
     del unit
-    return FAULTY if node.value is None else Secret(node.text, literal=not isinstance(node, Reference))
+    if isinstance(node, Reference) and not node.literal:
+        return Secret(node.shown)
+    return FAULTY if node.value is None else Secret(_text(node, ""), literal=True)
 
 
 READERS: dict[Any, Callable[[Scalar, str], Any]] = {

@@ -15,8 +15,8 @@ _NAMES = {
     3: ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec"),
     4: ("sun", "mon", "tue", "wed", "thu", "fri", "sat"),
 }
-_MACROS = frozenset({"@hourly", "@daily", "@midnight", "@weekly", "@monthly", "@yearly", "@annually"})
 _PART = re.compile(r"(\*|[0-9a-z]+(?:-[0-9a-z]+)?)(?:/([0-9]+))?")
+_LONGEST = {month: 29 if month == 2 else 30 if month in {4, 6, 9, 11} else 31 for month in range(1, 13)}
 _OF_MACRO = {
     "@hourly": "0 * * * *",
     "@daily": "0 0 * * *",
@@ -83,41 +83,56 @@ class Trigger:
         """Refuses a trigger without what it needs."""
         if self.type is TriggerType.ASSET and not self.asset:
             raise OptionError("type", "an asset trigger needs `asset`", "name the asset key, part by part")
+        foreign = ("source", "path") if self.type is TriggerType.ASSET else ("asset",)
+        for name in foreign:
+            if getattr(self, name):
+                raise OptionError(name, f"{name!r} has no meaning for a trigger of type {self.type}", "leave it out")
+        if self.interval <= timedelta():
+            raise OptionError("interval", "the interval must be longer than nothing", "such as 30s")
 
 
 def cron_fault(cron: str) -> str:
     """Returns what is wrong with a cron expression, or "" if nothing is."""
-    if cron in _MACROS:
+    if cron in _OF_MACRO:
         return ""
     fields = cron.split()
     if len(fields) != len(_FIELDS):
         return f"{cron!r} has {len(fields)} fields; cron has {len(_FIELDS)}"
     for index, text in enumerate(fields):
         for part in text.split(","):
-            if not _fits(part.lower(), index):
+            if not _expand(part.lower(), index):
                 name, low, high = _FIELDS[index]
                 return f"{part!r} is no {name} (from {low} to {high})"
+    days, months = (
+        set().union(*(_expand(part.lower(), index) for part in fields[index].split(","))) for index in (2, 3)
+    )
+    if fields[4] == "*" and min(days) > max(_LONGEST[each] for each in months):
+        return f"{cron!r} never comes: no month that it names has a day {min(days)}"
     return ""
 
 
-def _fits(part: str, index: int) -> bool:
+def _expand(part: str, index: int) -> frozenset[int]:
+    """Returns the values that one part of a field stands for; none if it is not well formed."""
     match = _PART.fullmatch(part)
-    if match is None or match[2] == "0":
-        return False
-    if match[1] == "*":
-        return True
     _, low, high = _FIELDS[index]
-    bounds = [_number(each, index) for each in match[1].split("-")]
-    return all(each is not None and low <= each <= high for each in bounds) and bounds == sorted(
+    if match is None or match[2] == "0":
+        return frozenset()
+    bounds = [low, high] if match[1] == "*" else [_number(each, index) for each in match[1].split("-")]
+    if any(each is None or not low <= each <= high for each in bounds) or bounds != sorted(
         bounds, key=lambda each: each or 0
-    )
+    ):
+        return frozenset()
+    first, last = bounds[0] or 0, bounds[-1] or 0
+    if match[2] is not None and len(bounds) == 1:
+        last = high
+    return frozenset(range(first, last + 1, int(match[2] or 1)))
 
 
 def _number(text: str, index: int) -> int | None:
     names = _NAMES.get(index, ())
     if text in names:
-        return names.index(text) + (1 if index == 3 else 0)
-    return int(text) if text.isdecimal() else None
+        return names.index(text) + _FIELDS[index][1]
+    return int(text) if text.isdecimal() and text.isascii() else None
 
 
 def _is_zone(name: str) -> bool:

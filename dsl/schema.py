@@ -47,9 +47,15 @@ def document_schema(catalog: Catalog) -> Schema:
             "name": {"type": "string", "pattern": f"^{NAME.pattern}$"},
             "workflow": _workflow(),
             "connection": _node([_case(each.kind, _options(each.connection)) for each in kinds], ("name",)),
-            "source": _node([_endpoint(each, each.source) for each in kinds if each.source], ("connection", "schema", "persist")),
-            "destination": _node([_endpoint(each, each.destination) for each in kinds if each.destination], ("connection",)),
-            "transformation": _node([_case(each.kind, _options(each.options)) for each in PROCESSORS.values()], ("persist", "name")),
+            "source": _node(
+                [_endpoint(each, each.source) for each in kinds if each.source], ("connection", "schema", "persist")
+            ),
+            "destination": _node(
+                [_endpoint(each, each.destination) for each in kinds if each.destination], ("connection",)
+            ),
+            "transformation": _node(
+                [_case(each.kind, _options(each.options)) for each in PROCESSORS.values()], ("persist", "name")
+            ),
             **{name: _block(cls) for name, cls in BLOCKS.items()},
         },
     }
@@ -81,7 +87,12 @@ def _workflow() -> Schema:
 
 
 def _policies() -> Schema:
-    fallback = {"type": "object", "required": ["fallback"], "additionalProperties": False, "properties": {"fallback": {}}}
+    fallback = {
+        "type": "object",
+        "required": ["fallback"],
+        "additionalProperties": False,
+        "properties": {"fallback": {}},
+    }
     return {
         **{name: {"$ref": f"#/$defs/{name}"} for name in BLOCKS},
         **{name: _type(kind) for name, kind in SINGLE.items()},

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import keyword
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -13,6 +14,11 @@ from dsl.document import Map
 from dsl.schedule import Schedule, Trigger
 
 NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]*")
+RESERVED = frozenset(
+    {*keyword.kwlist, "context", "conf", "config", "meta", "arg_dict", "dict", "input_arg_dict", "output_arg_dict"}
+    | {"int", "str", "float", "bool", "input", "output", "type"}
+)
+"""What no job of Dagster may be called."""
 NAME_HINT = "a name begins with a letter and goes on with letters, digits, _ and -"
 
 
@@ -44,7 +50,7 @@ class Declaration:
     """A node as the document has it.
 
     Attributes:
-        name: Its name; in the linear form `source`, `1_mapping`, `2_filter`, `destination`.
+        name: Its name; in the linear form `source`, `1_mapping`, `2_filter`, `destination`; a step may have a `name:` of its own.
         role: What it is.
         kind: Its `type`.
         span: Where it stands.
@@ -56,6 +62,7 @@ class Declaration:
         connection: Name of a shared connection, or None.
         persist: Whether the plan is cut behind it.
         schema: The columns it declares, unread, or None.
+        description: What its author says of it, or "".
     """
 
     name: str
@@ -70,6 +77,7 @@ class Declaration:
     connection: Input | None = None
     persist: bool = False
     schema: Map | None = None
+    description: str = ""
 
 
 @dataclass(frozen=True)
