@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from dsl.bound import BoundNode, BoundWorkflow
 from dsl.codes import Code
-from dsl.contracts.connectors import Catalog, Destination
+from dsl.contracts.connectors import Catalog
 from dsl.diagnostics import Diagnostics, did_you_mean
 from dsl.document import Map, Scalar
 from dsl.endpoints import EndpointBinder
@@ -53,7 +53,6 @@ def bind(
     binder = _Binder(workflow, EndpointBinder(catalog, connections, found), allow, found)
     nodes = {each.name: binder.node(each) for each in workflow.nodes}
     bound = [each for each in nodes.values() if each is not None]
-    _check_targets(bound, found)
     order = in_order(workflow.nodes)
     if order is None or len(bound) < len(order):
         return None
@@ -142,22 +141,3 @@ def _advice(kind: str, count: int, most: int | None) -> str:
     if most is not None and count > most:
         return "join them or unite them first" if most == 1 else "use one more node of this type"
     return f"name another node in its inputs, or leave the {kind} out"
-
-
-def _check_targets(nodes: Iterable[BoundNode], found: Diagnostics) -> None:
-    """Notes every destination that writes where another one of the workflow writes already."""
-    seen: dict[tuple[str, ...], BoundNode] = {}
-    for each in nodes:
-        for place in _targets(each):
-            first = seen.setdefault(place, each)
-            if first is not each:
-                said = f"destination {each.name!r} writes {'/'.join(place)}, which {first.name!r} writes as well"
-                hint = "unite their inputs in one destination, or give one of them a place of its own"
-                found.add(each.spans.node, Code.COLLIDING_TARGETS, said, hint)
-
-
-def _targets(node: BoundNode) -> set[tuple[str, ...]]:
-    if not isinstance(node.options, Destination):
-        return set()
-    parts = [node.options.for_input(each) for each in node.inputs] if len(node.inputs) > 1 else [node.options]
-    return {each.physical_name for each in parts}

@@ -125,7 +125,7 @@ class _Checker:
             )
 
     def _check_keys(self, node: BoundNode, destination: Destination, relation: Relation) -> None:
-        keys: tuple[str, ...] = tuple(getattr(destination, "key_columns", ()))
+        option, keys = _keys_of(destination)
         if destination.write_mode in {WriteMode.UPSERT, WriteMode.MERGE} and not keys:
             self._found.add(
                 node.spans.at("write_mode"),
@@ -136,11 +136,20 @@ class _Checker:
         for index, key in enumerate(keys):
             if relation.schema is not None and field_at(relation.schema, split(key)) is None:
                 self._found.add(
-                    node.spans.at("primary_key", index),
+                    node.spans.at(option, index),
                     Code.UNKNOWN_COLUMN,
                     f"the key {key!r} of {node.name!r} is no column of {relation.name!r}",
                     did_you_mean(key, relation.names),
                 )
+
+
+def _keys_of(destination: Destination) -> tuple[str, tuple[str, ...]]:
+    """Returns the option that names a destination's key, and the columns it names."""
+    for option in ("key", "id_field"):
+        value = getattr(destination, option, None)
+        if value:
+            return option, (value,) if isinstance(value, str) else tuple(value)
+    return "write_mode", ()
 
 
 def _names_inputs(destination: Destination) -> bool:

@@ -42,7 +42,8 @@ def in_order(nodes: Iterable[Declaration]) -> tuple[Declaration, ...] | None:
         if ready is None:
             return None
         waiting.remove(ready)
-        done.add(ready.name)
+        if ready.role is not Role.DESTINATION:
+            done.add(ready.name)
         order.append(ready)
     return tuple(order)
 
