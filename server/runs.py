@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dagster import DagsterInstance
-from dagster._utils.error import SerializableErrorInfo
+from dagster_shared.error import SerializableErrorInfo
 
 from dsl.contracts.errors import FencedError
 from dsl.contracts.redaction import scrub
@@ -60,7 +60,7 @@ def launch(path: Path, name: str, progress: Progress, tags: Mapping[str, str] | 
         result = job.execute_in_process(instance=instance, raise_on_error=False, tags=dict(tags or {}))
         failures = [each.step_failure_data for each in result.all_events if each.is_step_failure]
     report = RunReport(name, result.run_id, tuple(progress.reports), time.monotonic() - began)
-    errors = [_cause(each.error) for each in failures if each is not None and each.error is not None]
+    errors = [_cause(each.error) for each in failures if each.error is not None]
     return Launched(
         run_id=result.run_id,
         success=result.success,

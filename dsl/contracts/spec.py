@@ -107,17 +107,19 @@ def option(
     return dataclasses.field(default=default, metadata={_KEY: facts})
 
 
-@cache
 def spec_of(cls: type) -> Spec:
     """Reads a dataclass of options back as data.
 
     Raises:
         TypeError: If `cls` is not a dataclass.
     """
+    return _read_back(cls)
+
+
+@cache
+def _read_back(cls: type) -> Spec:
     hints = typing.get_type_hints(cls)
-    options = tuple(
-        _option_of(each, hints[each.name]) for each in dataclasses.fields(cls) if _KEY in each.metadata
-    )
+    options = tuple(_option_of(each, hints[each.name]) for each in dataclasses.fields(cls) if _KEY in each.metadata)
     return Spec(cls, inspect.cleandoc(cls.__doc__ or "").split("\n\n")[0], options)
 
 
@@ -125,7 +127,9 @@ def _option_of(field: dataclasses.Field[Any], hint: Any) -> Option:
     bare, nullable = _without_none(hint)
     required = field.default is MISSING and field.default_factory is MISSING
     default = None if required else field.default if field.default is not MISSING else field.default_factory()  # type: ignore[misc]
-    return Option(name=field.name, type=bare, nullable=nullable, required=required, default=default, **field.metadata[_KEY])
+    return Option(
+        name=field.name, type=bare, nullable=nullable, required=required, default=default, **field.metadata[_KEY]
+    )
 
 
 def _without_none(hint: Any) -> tuple[Any, bool]:

@@ -46,12 +46,17 @@ def show(kind: str, as_json: bool) -> int:
     if found is None:
         raise click.UsageError(f"no connector of type {kind!r}; installed: {', '.join(InstalledCatalog().kinds())}")
     if as_json:
-        print_json({**_kind_as_json(found), "options": dict(_sections(found, as_rows=False))})
+        print_json(
+            {
+                **_kind_as_json(found),
+                "options": {title: [_option_as_json(each) for each in options] for title, options in _sections(found)},
+            }
+        )
         return Exit.DONE
     click.echo(f"{found.title} (type: {found.kind})")
-    for title, rows in _sections(found, as_rows=True):
+    for title, options in _sections(found):
         table = Table("option", "type", "default", "what it is", title=title, title_justify="left")
-        for row in rows:
+        for row in option_rows(options):
             table.add_row(*row)
         Console().print(table)
     if found.example:
@@ -131,7 +136,7 @@ def _kind_as_json(kind: ConnectorKind) -> dict[str, object]:
     }
 
 
-def _sections(kind: ConnectorKind, *, as_rows: bool) -> Iterator[tuple[str, list[object]]]:
+def _sections(kind: ConnectorKind) -> Iterator[tuple[str, tuple[Option, ...]]]:
     classes: tuple[tuple[str, type | None], ...] = (
         ("connection", kind.connection),
         ("source", kind.source),
@@ -139,8 +144,11 @@ def _sections(kind: ConnectorKind, *, as_rows: bool) -> Iterator[tuple[str, list
     )
     for title, cls in classes:
         if cls is not None:
-            options = spec_of(cls).options
-            yield title, list(option_rows(options)) if as_rows else [_option_as_json(each) for each in options]
+            yield title, spec_of(cls).options
+
+
+def _options_as_json(kind: ConnectorKind) -> dict[str, list[dict[str, object]]]:
+    return {title: [_option_as_json(each) for each in options] for title, options in _sections(kind)}
 
 
 def _option_as_json(option: Option) -> dict[str, object]:

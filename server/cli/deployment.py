@@ -81,7 +81,8 @@ def discovered(path: str, compiled: CompiledWorkflow) -> CompiledWorkflow:
             path,
             catalog=InstalledCatalog(),
             environment=os.environ,
-            schemas={compiled.workflow.name: schemas},
+            schemas=schemas,
+            only=compiled.workflow.name,
             allow=Allow(python=settings.allow_python),
         )
     except CompileError as error:

@@ -76,3 +76,7 @@ def _guarded(call: Callable[[], object]) -> int:
 def _tell(error: HeadraceError, code: Exit) -> int:
     click.echo(scrub(f"error: {error}"), err=True)
     return code
+
+
+if __name__ == "__main__":
+    main()

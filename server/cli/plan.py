@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import click
+
 from dsl.plan.explain import as_json as plan_as_json
 from dsl.plan.explain import explain
-
 from server.cli.deployment import compile_one, discovered
 from server.cli.outcomes import Exit, print_json
 

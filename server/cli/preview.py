@@ -11,14 +11,14 @@ from pathlib import Path
 
 import click
 import pyarrow as pa
-from dsl.plan.lower import lower
-from dsl.rewrite import rewrite
 
 from dsl.compile import CompiledWorkflow
 from dsl.contracts.connectors import BatchWriter, CheckResult, Committed, Connection, Destination, Token
 from dsl.contracts.rows import Rejection, WriteStats
 from dsl.contracts.state import State
 from dsl.plan.logical import Load, LogicalNode, LogicalPlan
+from dsl.plan.lower import lower
+from dsl.rewrite import rewrite
 from engine.context import RunContext
 from engine.control import Control
 from engine.run import run_plan
