@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Literal, TypeAlias
 
 import pyarrow as pa
 
 from dsl.codes import Code
+
+Context: TypeAlias = Literal["json", "url", "text"]
+"""What a template makes, and so how the values in it are escaped."""
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Final, Literal, TypeAlias
+from typing import Final, TypeAlias
 
 import pyarrow as pa
 from sqlglot import exp
@@ -25,12 +25,11 @@ from sqlglot import exp
 from dsl.codes import Code
 from dsl.expressions.check import check
 from dsl.expressions.compile import compile_value, write
-from dsl.expressions.compiled import Compiled, CompiledTemplate, ExpressionError
+from dsl.expressions.compiled import Compiled, CompiledTemplate, Context, ExpressionError
 from dsl.expressions.lexer import MAX_LENGTH
 from dsl.expressions.typed import Typed, cast, enclose, function, settle, text
 from dsl.expressions.types import MOMENTS, NESTED, Family, family, fields_of, item_of, settled, show
 
-Context: TypeAlias = Literal["json", "url", "text"]
 MAX_TEMPLATE: Final = 10 * MAX_LENGTH
 _EXPRESSION = re.compile(r"\{\{((?:'[^']*'|\"[^\"]*\"|`[^`]*`|(?!\}\}).)*)\}\}", re.DOTALL)
 _STATEMENT = re.compile(r"\{%.*?%\}|\{#.*?#\}", re.DOTALL)
