@@ -1,192 +1,193 @@
-"""A bound workflow to a logical plan: a schema and a lineage on every edge, every fault of an expression or a column; asks no source.
-
-A source that nobody asked and that declares no columns leaves an Unknown schema (None), which every check lets pass.
-"""
+"""Schemas along every edge, lineage, and what does not fit: a bound workflow in, a logical plan out; opens and asks nothing."""
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 import pyarrow as pa
 
 from dsl.bound import BoundNode, BoundWorkflow
 from dsl.codes import Code
-from dsl.contracts.capabilities import SeveralInputs, WriteMode
+from dsl.contracts.capabilities import SeveralInputs
 from dsl.contracts.connectors import Destination, ReadRequest, Source
-from dsl.diagnostics import Diagnostics, did_you_mean
+from dsl.contracts.spec import spec_of
+from dsl.diagnostics import Diagnostics
 from dsl.plan.logical import Lineage, Load, LogicalNode, LogicalPlan, Process, Read, Transform
 from dsl.processors import PROCESSORS
-from dsl.processors.columns import arriving_schema, field_at, split
-from dsl.processors.step import Planned, Relation, Step
+from dsl.processors.columns import arriving_schema, split
+from dsl.processors.ordering import check_path
+from dsl.processors.step import Relation, Step
 from dsl.processors.union import union_of
+from dsl.workflow import Role
 
 
-def check(bound: BoundWorkflow, schemas: Mapping[str, pa.Schema], found: Diagnostics) -> LogicalPlan:
-    """Gives every edge of a workflow its schema.
+def check(bound: BoundWorkflow, schemas: Mapping[str, pa.Schema], diagnostics: Diagnostics) -> LogicalPlan:
+    """Plans every node, noting everything that does not fit.
 
     Args:
         bound: The workflow.
-        schemas: Source -> its schema, as its system says now.
-        found: Told of every fault.
+        schemas: Source node -> its schema, as its system says now; what is missing is Unknown unless the document declares it.
+        diagnostics: Told of every fault. The plan is of use only if there was none.
     """
-    checker = _Checker(bound, schemas, found)
-    nodes = tuple(each for node in bound.nodes for each in checker.planned(node))
+    walk = _Walk(schemas, diagnostics)
+    for node in bound.nodes:
+        walk.node(node)
     persisted = frozenset(each.name for each in bound.nodes if each.persist)
-    return LogicalPlan(bound.workflow.name, nodes, persisted)
+    return LogicalPlan(bound.workflow.name, tuple(walk.planned.values()), persisted)
 
 
-class _Checker:
-    """Checks the nodes of one workflow in topological order."""
+@dataclass
+class _Walk:
+    """The plan as far as it is made.
 
-    def __init__(self, bound: BoundWorkflow, schemas: Mapping[str, pa.Schema], found: Diagnostics) -> None:
-        self._bound, self._schemas, self._found = bound, schemas, found
-        self._relations: dict[str, Relation] = {}
-        self._targets: dict[tuple[str, ...], str] = {}
+    Attributes:
+        schemas: What sources said.
+        found: Told of every fault.
+        planned: Node id -> its plan, in order.
+        targets: Physical name -> the destination that writes it.
+    """
 
-    def planned(self, node: BoundNode) -> Iterator[LogicalNode]:
-        """Yields what a node becomes: one node, or one for each input of a destination."""
-        if isinstance(node.options, Source):
-            yield self._remembered(self._read(node, node.options))
-        elif isinstance(node.options, Destination):
-            yield from self._loads(node, node.options)
+    schemas: Mapping[str, pa.Schema]
+    found: Diagnostics
+    planned: dict[str, LogicalNode] = field(default_factory=dict)
+    targets: dict[tuple[str, ...], str] = field(default_factory=dict)
+
+    def node(self, node: BoundNode) -> None:
+        """Plans a node whose inputs are planned."""
+        if node.role is Role.SOURCE:
+            self._read(node)
+        elif node.role is Role.TRANSFORMATION:
+            self._transform(node)
         else:
-            yield self._remembered(self._step(node))
+            self._load(node)
 
-    def _remembered(self, node: LogicalNode) -> LogicalNode:
-        self._relations[node.id] = Relation(node.id, node.schema, node.lineage)
-        return node
-
-    def _read(self, node: BoundNode, source: Source) -> Read:
-        said = self._schemas.get(node.name, node.declared_schema)
-        schema = None if said is None else arriving_schema(said)
-        policies = node.policies
-        return Read(
-            id=node.name,
-            inputs=(),
-            schema=schema,
-            lineage={} if schema is None else {each: ((node.name, each),) for each in schema.names},
-            policies=policies,
-            source=source,
-            request=ReadRequest(batch_rows=policies.batch.rows, batch_bytes=policies.batch.bytes),
-            resource=node.connection_name,
+    def _read(self, node: BoundNode) -> None:
+        source = node.options
+        assert isinstance(source, Source)  # noqa: S101 - binding says so
+        schema = self.schemas.get(node.name, node.declared_schema)
+        relation = Relation(node.name, schema)
+        step = Step(node, (relation,), self.found)
+        for name in node.declared_schema.names if node.declared_schema is not None else ():
+            step.has_column(relation, name, "schema", name)
+        step.distinct(tuple((name, ()) for name in relation.names))
+        lineage = {name: ((node.name, name),) for name in relation.names}
+        request = ReadRequest(batch_rows=node.policies.batch.rows, batch_bytes=node.policies.batch.bytes)
+        self.planned[node.name] = Read(
+            node.name, (), schema, lineage, node.policies, source=source, request=request, resource=node.connection_name
         )
 
-    def _step(self, node: BoundNode) -> LogicalNode:
-        inputs = tuple(self._relations[each] for each in node.inputs)
-        done = PROCESSORS[node.kind].plan(Step(node, inputs, self._found))
-        return _transform(node, done) if done.processor is None else _process(node, done)
+    def _transform(self, node: BoundNode) -> None:
+        kind = PROCESSORS[node.kind]
+        step = Step(node, tuple(self._relation(each, sql=kind.relational) for each in node.inputs), self.found)
+        done = kind.plan(step)
+        policies = done.policies or node.policies
+        if kind.relational:
+            self.planned[node.name] = Transform(
+                node.name,
+                node.inputs,
+                done.schema,
+                done.lineage,
+                policies,
+                kind=node.kind,
+                sql=done.sql,
+                row_local=done.row_local,
+                filters=done.filters,
+                expands=done.expands,
+                total=done.total,
+                uses_now=done.uses_now,
+                reads=done.reads,
+            )
+        else:
+            self.planned[node.name] = Process(
+                node.name,
+                node.inputs,
+                done.schema,
+                done.lineage,
+                policies,
+                kind=node.kind,
+                processor=node.options,
+                reads=done.reads,
+            )
 
-    def _loads(self, node: BoundNode, destination: Destination) -> Iterator[LogicalNode]:
-        if len(node.inputs) == 1:
-            target = destination.for_input(node.inputs[0]) if _names_inputs(destination) else destination
-            yield self._load(node, node.name, node.inputs[0], target)
-            return
-        parts = {each: destination.for_input(each) for each in node.inputs}
-        if destination.capabilities.several_inputs is SeveralInputs.PREFIX or any(
-            part != destination for part in parts.values()
-        ):
-            for each, part in parts.items():
-                yield self._load(node, f"{node.name}__{each}", each, part)
-            return
-        union = self._union(node)
-        yield self._remembered(union)
-        yield self._load(node, node.name, union.id, destination)
+    def _load(self, node: BoundNode) -> None:
+        destination = node.options
+        assert isinstance(destination, Destination)  # noqa: S101 - binding says so
+        several = len(node.inputs) > 1
+        parted = [destination.for_input(each) for each in node.inputs]
+        apart = several and destination.capabilities.several_inputs is SeveralInputs.PREFIX
+        named = destination.capabilities.several_inputs is SeveralInputs.UNION and parted[0] != destination
+        if several and (apart or named):
+            for name, part in zip(node.inputs, parted, strict=True):
+                self._load_one(node, f"{node.name}__{name}", name, part)
+        elif several:
+            self._load_one(node, node.name, self._union(node), destination)
+        else:
+            self._load_one(node, node.name, node.inputs[0], parted[0] if named else destination)
 
-    def _union(self, node: BoundNode) -> Transform:
-        inputs = tuple(self._relations[each] for each in node.inputs)
-        done = union_of(inputs, self._found, node.spans.node)
-        return dataclasses.replace(_transform(node, done), id=f"{node.name}__union", kind="union")
+    def _union(self, node: BoundNode) -> str:
+        relations = tuple(self._relation(each, sql=True) for each in node.inputs)
+        done = union_of(relations, self.found, node.spans.at())
+        union_id = f"{node.name}__union"
+        self.planned[union_id] = Transform(
+            union_id,
+            node.inputs,
+            done.schema,
+            done.lineage,
+            node.policies,
+            kind="union",
+            sql=done.sql,
+            row_local=False,
+            total=True,
+            reads=done.reads,
+        )
+        return union_id
 
-    def _load(self, node: BoundNode, load_id: str, input_name: str, destination: Destination) -> Load:
-        relation = self._relations[input_name]
+    def _load_one(self, node: BoundNode, load_id: str, feeder: str, destination: Destination) -> None:
+        before = self.planned[feeder]
+        self._check_keys(node, Relation(feeder, before.schema), destination)
         self._check_target(node, destination)
-        self._check_keys(node, destination, relation)
-        return Load(
-            id=load_id,
-            inputs=(input_name,),
-            schema=relation.schema,
-            lineage=relation.lineage,
-            policies=node.policies,
+        self.planned[load_id] = Load(
+            load_id,
+            (feeder,),
+            before.schema,
+            before.lineage,
+            node.policies,
             node=node.name,
             destination=destination,
             resource=node.connection_name,
         )
 
+    def _check_keys(self, node: BoundNode, relation: Relation, destination: Destination) -> None:
+        step = Step(node, (relation,), self.found)
+        for column in getattr(destination, "key_columns", ()):
+            whole = column in relation.names
+            if not whole and len(split(column)) == 1:
+                step.has_column(relation, column, *_place_of(destination, column))
+            elif not whole:
+                check_path(step, relation, column, *_place_of(destination, column))
+
     def _check_target(self, node: BoundNode, destination: Destination) -> None:
-        place = destination.physical_name
-        other = self._targets.setdefault(place, node.name)
-        if other != node.name:
-            self._found.add(
-                node.spans.node,
-                Code.COLLIDING_TARGETS,
-                f"{node.name!r} and {other!r} write the same place: {'/'.join(place)}",
-                "give one of them another target, or both one node with several inputs",
+        first = self.targets.setdefault(destination.physical_name, node.name)
+        if first != node.name:
+            told = f"{first!r} and {node.name!r} both write {'/'.join(destination.physical_name)}"
+            self.found.add(
+                node.spans.at(), Code.COLLIDING_TARGETS, told, "give one destination both inputs, or write elsewhere"
             )
 
-    def _check_keys(self, node: BoundNode, destination: Destination, relation: Relation) -> None:
-        option, keys = _keys_of(destination)
-        if destination.write_mode in {WriteMode.UPSERT, WriteMode.MERGE} and not keys:
-            self._found.add(
-                node.spans.at("write_mode"),
-                Code.OPTIONS,
-                f"write_mode {destination.write_mode} of {node.name!r} needs a key",
-                "name its key columns",
-            )
-        for index, key in enumerate(keys):
-            if relation.schema is not None and field_at(relation.schema, split(key)) is None:
-                self._found.add(
-                    node.spans.at(option, index),
-                    Code.UNKNOWN_COLUMN,
-                    f"the key {key!r} of {node.name!r} is no column of {relation.name!r}",
-                    did_you_mean(key, relation.names),
-                )
+    def _relation(self, node_id: str, *, sql: bool) -> Relation:
+        node = self.planned[node_id]
+        lineage: Lineage = node.lineage
+        schema = arriving_schema(node.schema) if sql and node.schema is not None else node.schema
+        return Relation(node_id, schema, lineage)
 
 
-def _keys_of(destination: Destination) -> tuple[str, tuple[str, ...]]:
-    """Returns the option that names a destination's key, and the columns it names."""
-    for option in ("key", "id_field"):
-        value = getattr(destination, option, None)
-        if value:
-            return option, (value,) if isinstance(value, str) else tuple(value)
-    return "write_mode", ()
-
-
-def _names_inputs(destination: Destination) -> bool:
-    """Tells whether the target's name asks for the input's even where there is one (`table: "{input}"`)."""
-    return destination.capabilities.several_inputs is not SeveralInputs.PREFIX
-
-
-def _transform(node: BoundNode, done: Planned) -> Transform:
-    return Transform(
-        id=node.name,
-        inputs=node.inputs,
-        schema=done.schema,
-        lineage=_known(done.lineage),
-        policies=done.policies or node.policies,
-        kind=node.kind,
-        sql=done.sql,
-        row_local=done.row_local,
-        filters=done.filters,
-        expands=done.expands,
-        total=done.total,
-        uses_now=done.uses_now,
-        reads=done.reads,
-    )
-
-
-def _process(node: BoundNode, done: Planned) -> Process:
-    return Process(
-        id=node.name,
-        inputs=node.inputs,
-        schema=done.schema,
-        lineage=_known(done.lineage),
-        policies=done.policies or node.policies,
-        kind=node.kind,
-        processor=done.processor,
-        reads=done.reads,
-    )
-
-
-def _known(lineage: Lineage) -> Lineage:
-    return {column: tuple(dict.fromkeys(origins)) for column, origins in lineage.items()}
+def _place_of(destination: Destination, column: str) -> tuple[str | int, ...]:
+    """Returns the option that names a column."""
+    for each in spec_of(type(destination)).options:
+        value = getattr(destination, each.name)
+        if value == column:
+            return (each.name,)
+        if isinstance(value, tuple) and column in value:
+            return (each.name, value.index(column))
+    return ()

@@ -1,20 +1,14 @@
-"""Logical plan to physical plan: cuts it into stages with one writer each, and fuses what may run as one query; pushes nothing down.
+"""The logical plan to stages: cut where a node has two consumers or is persisted, fused everywhere else; runs nothing.
 
-Row-local nodes in a row become one `ChunkQuery`. A blocking node becomes a `StreamQuery`, which takes in its neighbours only
-where no value of a well-typed row can make them fail: a row that fails can only be found in a chunk.
+Row-local steps become one `ChunkQuery`, blocking ones one `StreamQuery`; row-local steps beside a blocking one join its query where no
+value can make them fail (docs/adr/0003).
 """
 
 from __future__ import annotations
 
-import dataclasses
-import hashlib
-import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
-import pyarrow as pa
-
-from dsl.contracts.connectors import Destination, Source
-from dsl.contracts.policies import Policies
+from dsl.plan.fingerprint import fingerprint
 from dsl.plan.logical import Load, LogicalNode, LogicalPlan, Process, Read, Transform
 from dsl.plan.physical import (
     INPUT_VIEW,
@@ -30,209 +24,202 @@ from dsl.plan.physical import (
     Write,
     leaves_of,
 )
-from dsl.plan.templates import filled, joined
+from dsl.plan.sql import filled, settled_view, view_name
 
 
 def lower(plan: LogicalPlan) -> PhysicalPlan:
-    """Returns the stages that do what a logical plan means."""
+    """Makes the stages of a plan, each after those whose exchanges it reads."""
     stages = _Lowering(plan).stages()
-    return PhysicalPlan(plan.workflow, stages, _fingerprint(stages))
+    return PhysicalPlan(plan.workflow, stages, fingerprint(stages))
 
 
-def is_cut(plan: LogicalPlan, node_id: str) -> bool:
-    """Tells whether an exchange stands behind a node: it feeds two consumers, or the document says so."""
-    edges = sum(each.inputs.count(node_id) for each in plan.nodes)
-    return edges > 1 or node_id in plan.persisted
+def cut_nodes(plan: LogicalPlan) -> dict[str, str]:
+    """Returns the nodes behind which the plan is cut, and why."""
+    cuts = {}
+    for node in plan.nodes:
+        uses = sum(each.inputs.count(node.id) for each in plan.nodes)
+        if isinstance(node, Load):
+            continue
+        if uses > 1:
+            cuts[node.id] = f"{uses} consumers"
+        elif node.id in plan.persisted:
+            cuts[node.id] = "persist: true"
+    return cuts
 
 
-@dataclass(frozen=True)
-class _Draft:
-    """A query that may still grow.
+@dataclass
+class _Query:
+    """SQL under construction.
 
     Attributes:
-        nodes: What was fused into it.
-        inputs: What its placeholders stand for.
-        sql: A template over them.
-        blocking: Whether it needs its whole inputs.
-        total: Whether no row can make it fail.
-        node: The last node fused into it.
-        filters: Whether rows may be left out.
-        expands: Whether rows may multiply.
+        sql: What it selects.
+        nodes: The workflow's nodes in it.
+        views: Name of each view -> what feeds it.
         uses_now: Whether it mentions `$now`.
     """
 
-    nodes: tuple[str, ...]
-    inputs: tuple[PhysicalNode, ...]
     sql: str
-    blocking: bool
-    total: bool
-    node: Transform
-    filters: bool
-    expands: bool
-    uses_now: bool
-
-    def finished(self) -> PhysicalNode:
-        """Returns the query, which grows no more."""
-        if not self.blocking:
-            return ChunkQuery(
-                nodes=self.nodes,
-                input=self.inputs[0],
-                sql=filled(self.sql, [INPUT_VIEW]),
-                schema=self.node.schema,
-                policies=self.node.policies,
-                expands=self.expands,
-                filters=self.filters,
-                uses_now=self.uses_now,
-            )
-        views = [f"{INPUT_VIEW}_{index}" for index in range(len(self.inputs))]
-        return StreamQuery(
-            nodes=self.nodes,
-            inputs=tuple(zip(views, self.inputs, strict=True)),
-            sql=filled(self.sql, views),
-            schema=self.node.schema,
-            policies=self.node.policies,
-            uses_now=self.uses_now,
-        )
+    nodes: tuple[str, ...]
+    views: tuple[tuple[str, PhysicalNode], ...]
+    uses_now: bool = False
 
 
+@dataclass
 class _Lowering:
-    """Lowers one plan."""
+    """One plan on its way to stages.
 
-    def __init__(self, plan: LogicalPlan) -> None:
-        self._plan = plan
-        self._cuts = {each.id for each in plan.nodes if not isinstance(each, Load) and is_cut(plan, each.id)}
+    Attributes:
+        plan: The logical plan.
+        names: Node that ends a stage -> the stage's id.
+    """
+
+    plan: LogicalPlan
+    names: dict[str, str] = field(default_factory=dict)
 
     def stages(self) -> tuple[Stage, ...]:
-        """Returns one stage for each cut and each destination, producers first."""
-        ends = [each for each in self._plan.nodes if each.id in self._cuts or isinstance(each, Load)]
+        cuts = cut_nodes(self.plan)
+        ends = [each for each in self.plan.nodes if each.id in cuts or isinstance(each, Load)]
+        for each in ends:
+            self.names[each.id] = self._stage_id(each.id)
         stages = [self._stage(each) for each in ends]
-        readers = {
-            each.id: {leaf.producer for leaf in leaves_of(each.root) if isinstance(leaf, ExchangeScan)}
-            for each in stages
-        }
-        return tuple(
-            dataclasses.replace(each, writer=_read_by(each, readers), after=tuple(sorted(readers[each.id])))
-            for each in stages
-        )
+        return tuple(_with_consumers(each, stages) for each in stages)
 
-    def _stage(self, end: LogicalNode) -> Stage:
-        if isinstance(end, Load):
-            feeding = self._plan.node(end.inputs[0])
-            writer = Write(end.node, feeding.id, end.destination, end.policies, end.resource)
-            return Stage(
-                _legal(end.id),
-                self._tree(feeding.id, from_exchange=feeding.id in self._cuts),
-                writer,
-                schema=feeding.schema,
-            )
-        return Stage(
-            _legal(end.id),
-            self._tree(end.id, from_exchange=False),
-            ExchangeWrite(end.id, (), end.policies),
-            schema=end.schema,
-        )
+    def _stage_id(self, node_id: str) -> str:
+        wanted = legal = node_id.replace("-", "_")
+        number = 2
+        while legal in self.names.values():
+            legal, number = f"{wanted}_{number}", number + 1
+        return legal
 
-    def _tree(self, node_id: str, *, from_exchange: bool) -> PhysicalNode:
-        built = self._built(node_id, from_exchange=from_exchange)
-        return built.finished() if isinstance(built, _Draft) else built
+    def _stage(self, node: LogicalNode) -> Stage:
+        if isinstance(node, Load):
+            root = self._fed_by(node.inputs[0])
+            writer = Write(node.node, self._input_node(node), node.destination, node.policies, node.resource)
+            return Stage(self.names[node.id], root, writer, _after(root), node.schema)
+        root = self._made(node)
+        return Stage(self.names[node.id], root, ExchangeWrite(node.id, (), node.policies), _after(root), node.schema)
 
-    def _built(self, node_id: str, *, from_exchange: bool) -> PhysicalNode | _Draft:
-        node = self._plan.node(node_id)
-        if from_exchange:
-            return ExchangeScan(node.id, _legal(node.id), node.schema, node.policies)
+    def _input_node(self, node: Load) -> str:
+        """A union that the plan put before a destination has no name in the workflow: its destination has."""
+        feeder = node.inputs[0]
+        return node.node if feeder == f"{node.node}__union" else feeder
+
+    def _fed_by(self, node_id: str) -> PhysicalNode:
+        """What a consumer of a node reads: the node itself, or the exchange behind it."""
+        node = self.plan.node(node_id)
+        if node_id in self.names:
+            return ExchangeScan(node_id, self.names[node_id], node.schema, node.policies)
+        return self._made(node)
+
+    def _made(self, node: LogicalNode) -> PhysicalNode:
         if isinstance(node, Read):
             return Scan(node.id, node.source, node.request, node.schema, node.policies, node.resource)
         if isinstance(node, Process):
-            feeding = self._tree(node.inputs[0], from_exchange=node.inputs[0] in self._cuts)
-            return Apply(node.id, feeding, node.processor, node.schema, node.policies)
-        if isinstance(node, Transform):
-            return self._query(node)
-        raise TypeError(f"{node_id} is a destination and feeds nothing")
+            return Apply(node.id, self._fed_by(node.inputs[0]), node.processor, node.schema, node.policies)
+        assert isinstance(node, Transform)  # noqa: S101 - a Load feeds nothing
+        return self._transformed(node)
 
-    def _query(self, node: Transform) -> _Draft:
-        """Returns the query of a node, grown around those of its inputs that it may take in."""
-        inputs: list[PhysicalNode] = []
-        parts: list[str] = []
-        nodes: list[str] = []
-        taken: list[_Draft] = []
-        for each in node.inputs:
-            built = self._built(each, from_exchange=each in self._cuts)
-            if isinstance(built, _Draft) and _takes_in(node, built):
-                parts.append(
-                    f"({joined(built.sql, [f'{{{index + len(inputs)}}}' for index in range(len(built.inputs))])})"
-                )
-                inputs += built.inputs
-                nodes += built.nodes
-                taken.append(built)
-            else:
-                parts.append(f"{{{len(inputs)}}}")
-                inputs.append(built.finished() if isinstance(built, _Draft) else built)
-        return _Draft(
-            nodes=(*nodes, node.id),
-            inputs=tuple(inputs),
-            sql=joined(node.sql, parts),
-            blocking=not node.row_local or any(each.blocking for each in taken),
-            total=node.total and all(each.total for each in taken),
-            node=node,
-            filters=node.filters or any(each.filters for each in taken),
-            expands=node.expands or any(each.expands for each in taken),
-            uses_now=node.uses_now or any(each.uses_now for each in taken),
+    def _transformed(self, node: Transform) -> PhysicalNode:
+        if not node.row_local:
+            return self._stream(node)
+        chain, below = self._chain(node)
+        blocking = self._blocking(below)
+        if blocking is None:
+            return self._chunk(chain, self._fed_by(below))
+        total = 0
+        while total < len(chain) and chain[total].total:
+            total += 1
+        query = self._stream(chain[total - 1]) if total else self._stream(blocking)
+        return self._chunk(chain[total:], query) if chain[total:] else query
+
+    def _chain(self, node: Transform) -> tuple[list[Transform], str]:
+        """Returns the row-local steps that can share a statement with `node`, first one first, and the node below them."""
+        chain = [node]
+        while True:
+            below = chain[0].inputs[0]
+            found = self.plan.node(below)
+            if below in self.names or not isinstance(found, Transform) or not found.row_local:
+                return chain, below
+            if not _share(found, chain):
+                return chain, below
+            chain.insert(0, found)
+
+    def _blocking(self, node_id: str) -> Transform | None:
+        found = self.plan.node(node_id)
+        fusable = isinstance(found, Transform) and not found.row_local and node_id not in self.names
+        return found if fusable and isinstance(found, Transform) else None
+
+    def _chunk(self, chain: list[Transform], below: PhysicalNode) -> ChunkQuery:
+        sql = settled_view(INPUT_VIEW, below.schema)
+        for each in chain:
+            sql = filled(each.sql, [sql])
+        last = chain[-1]
+        return ChunkQuery(
+            nodes=tuple(each.id for each in chain),
+            input=below,
+            sql=sql,
+            schema=last.schema,
+            policies=last.policies,
+            expands=any(each.expands for each in chain),
+            filters=any(each.filters for each in chain),
+            uses_now=any(each.uses_now for each in chain),
         )
 
+    def _stream(self, node: Transform) -> StreamQuery:
+        query = self._query(node, ())
+        return StreamQuery(query.nodes, query.views, query.sql, node.schema, node.policies, query.uses_now)
 
-def _takes_in(node: Transform, before: _Draft) -> bool:
-    """Tells whether a node may run in one query with the query in front of it."""
-    if not _same_fate(node.policies, before.node.policies):
-        return False
-    if node.row_local:
-        return not before.blocking or node.total
-    return before.blocking or before.total
+    def _query(self, node: Transform, taken: tuple[str, ...]) -> _Query:
+        """Fuses a step with everything below it that may share its query.
 
+        Args:
+            node: The step.
+            taken: Names of views that are used already.
+        """
+        parts: list[_Query] = []
+        for name in node.inputs:
+            names = (*taken, *(view for part in parts for view, _ in part.views))
+            parts.append(self._part(name, names))
+        nodes = dict.fromkeys(each for part in parts for each in part.nodes)
+        return _Query(
+            sql=filled(node.sql, [each.sql for each in parts]),
+            nodes=(*nodes, node.id),
+            views=tuple(view for part in parts for view in part.views),
+            uses_now=node.uses_now or any(each.uses_now for each in parts),
+        )
 
-def _same_fate(one: Policies, other: Policies) -> bool:
-    """Tells whether rows that fail go the same way in both."""
-    return (one.on_error, one.fallback, one.dead_letter) == (other.on_error, other.fallback, other.dead_letter)
+    def _part(self, node_id: str, taken: tuple[str, ...]) -> _Query:
+        found = self.plan.node(node_id)
+        fuses = isinstance(found, Transform) and (found.total or not found.row_local) and node_id not in self.names
+        if fuses and isinstance(found, Transform) and not self._better_in_a_chunk(found):
+            return self._query(found, taken)
+        feeder = self._fed_by(node_id)
+        view = view_name(node_id, taken)
+        return _Query(settled_view(view, feeder.schema), (), ((view, feeder),))
 
-
-def _read_by(stage: Stage, readers: dict[str, set[str]]) -> Write | ExchangeWrite:
-    if isinstance(stage.writer, Write):
-        return stage.writer
-    return dataclasses.replace(
-        stage.writer, consumers=tuple(name for name, read in readers.items() if stage.id in read)
-    )
-
-
-def _legal(name: str) -> str:
-    return re.sub(r"[^A-Za-z0-9_]", "_", name)
-
-
-def _fingerprint(stages: tuple[Stage, ...]) -> str:
-    """Returns a digest of what gives a state its meaning: sources, queries, processors, targets."""
-    text = "\n".join(f"{each.id}: {_said(each.root)} -> {_said_of_writer(each.writer)}" for each in stages)
-    return hashlib.sha256(text.encode()).hexdigest()
-
-
-def _said(node: PhysicalNode) -> str:
-    if isinstance(node, Scan):
-        request = (node.request.columns, node.request.predicate, node.request.limit)
-        return f"scan {_configured(node.source)} {request}"
-    if isinstance(node, ExchangeScan):
-        return f"exchange {node.producer}"
-    if isinstance(node, Apply):
-        return f"apply {node.processor!r} to ({_said(node.input)})"
-    if isinstance(node, ChunkQuery):
-        return f"chunk {node.sql} of ({_said(node.input)})"
-    return f"stream {node.sql} of {[(view, _said(each)) for view, each in node.inputs]}"
+    def _better_in_a_chunk(self, node: Transform) -> bool:
+        """Tells whether a step below this one runs by the batch anyway, so that this one goes with it."""
+        if not node.row_local:
+            return False
+        chain, below = self._chain(node)
+        return self._blocking(below) is None and not all(each.total for each in chain)
 
 
-def _said_of_writer(writer: Write | ExchangeWrite) -> str:
-    return _configured(writer.destination) if isinstance(writer, Write) else "exchange"
+def _share(below: Transform, chain: list[Transform]) -> bool:
+    """A statement has the policies of its last step, so a step that can fail under other ones stands alone."""
+    return below.total or (_row_policy(below) == _row_policy(chain[-1]))
 
 
-def _configured(endpoint: Source | Destination) -> str:
-    """Returns what is read or written, and how; not where its server is reached today."""
-    own = {
-        each.name: getattr(endpoint, each.name) for each in dataclasses.fields(endpoint) if each.name != "connection"
-    }
-    shown = {name: str(value) if isinstance(value, pa.Schema) else repr(value) for name, value in sorted(own.items())}
-    return f"{type(endpoint).__name__} {endpoint.physical_name} {shown}"
+def _row_policy(node: Transform) -> tuple[object, ...]:
+    return node.policies.on_error, node.policies.fallback, node.policies.dead_letter
+
+
+def _after(root: PhysicalNode) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(each.producer for each in leaves_of(root) if isinstance(each, ExchangeScan)))
+
+
+def _with_consumers(stage: Stage, stages: list[Stage]) -> Stage:
+    if not isinstance(stage.writer, ExchangeWrite):
+        return stage
+    readers = tuple(each.id for each in stages if stage.id in each.after)
+    return replace(stage, writer=replace(stage.writer, consumers=readers))

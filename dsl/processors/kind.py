@@ -20,6 +20,7 @@ class ProcessorKind:
         min_inputs: How many nodes must feed it.
         max_inputs: How many may, or None for any number.
         example: A YAML node that uses it, for the reference.
+        relational: Whether it becomes SQL.
         plan: Says what it does to the relations that feed it.
     """
 
@@ -30,3 +31,4 @@ class ProcessorKind:
     max_inputs: int | None
     example: str
     plan: Callable[[Step], Planned]
+    relational: bool = True

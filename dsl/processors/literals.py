@@ -50,7 +50,9 @@ def _number_fits(value: float, kind: pa.DataType) -> bool:
     if wanted is Family.DECIMAL:
         precision, scale = decimal_of(kind)
         shifted = Decimal(repr(value)).scaleb(scale)
-        return shifted.is_finite() and shifted % 1 == 0 and abs(shifted) < Decimal(10) ** precision
+        return (
+            shifted.is_finite() and shifted == shifted.to_integral_value() and abs(shifted) < Decimal(10) ** precision
+        )
     return wanted is Family.FLOAT or (wanted is Family.INTEGER and isinstance(value, int) and holds(kind, value))
 
 

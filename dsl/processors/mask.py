@@ -136,6 +136,7 @@ KIND = ProcessorKind(
     min_inputs=1,
     max_inputs=1,
     plan=plan,
+    relational=False,
     example="""type: mask
 config:
   rules:

@@ -93,6 +93,7 @@ KIND = ProcessorKind(
     min_inputs=1,
     max_inputs=1,
     plan=plan,
+    relational=False,
     example="""type: python
 config:
   function: mypackage.cleaning:clean

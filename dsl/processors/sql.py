@@ -49,8 +49,8 @@ _REFUSED: dict[type[exp.Expr], str] = {
 class SqlOptions:
     """One SELECT in DuckDB's dialect over the inputs, which are tables called like the nodes they come from.
 
-    It sees nothing else: no files, no settings, no other database. `now()` is the run's logical time; random functions are
-    refused. Without `columns` the types of computed columns are known only when it runs.
+    A single input is also called `input`. It sees nothing else: no files, no settings, no other database. `now()` is the run's
+    logical time; random functions are refused. Without `columns` the types of computed columns are known only when it runs.
     """
 
     query: str = option(doc="The SELECT.", example="select country, count(*) as users from users group by country")
@@ -87,7 +87,8 @@ def plan(step: Step) -> Planned:
     if schema is None and any(each.schema is not None for each in step.inputs) and not step_knows_nothing(step):
         return NOTHING
     sql = f"({braced(_written(query))})"
-    views = ", ".join(f"{quoted(each.name)} AS (SELECT * FROM {{{index}}})" for index, each in enumerate(step.inputs))
+    named = {name: step.inputs.index(each) for name, each in _named(step).items()}
+    views = ", ".join(f"{quoted(name)} AS (SELECT * FROM {{{index}}})" for name, index in named.items())
     select = _casts(options) if options.columns else "*"
     return Planned(
         schema=schema,
@@ -104,6 +105,13 @@ def plan(step: Step) -> Planned:
 def step_knows_nothing(step: Step) -> bool:
     """Tells whether the schema of any input is unknown, so that the query's columns cannot be checked."""
     return any(each.schema is None for each in step.inputs)
+
+
+def _named(step: Step) -> dict[str, Relation]:
+    """Returns the tables that the query may read."""
+    if len(step.inputs) == 1:
+        return {"input": step.input, step.input.name: step.input}
+    return {each.name: each for each in step.inputs}
 
 
 @lru_cache(maxsize=256)
@@ -153,7 +161,7 @@ def _allowed(step: Step, query: exp.Query) -> bool:
 
 
 def _known_tables(step: Step, query: exp.Query) -> bool:
-    inputs = [each.name for each in step.inputs]
+    inputs = list(_named(step))
     own = {each.alias for each in query.find_all(exp.CTE)}
     if shadowed := sorted(own & set(inputs)):
         step.fault(
@@ -179,7 +187,7 @@ def _described(
     declared = pa.schema([_declared(name, kind) for name, kind in options.columns.items()]) if options.columns else None
     if step_knows_nothing(step):
         return declared, {}
-    types: dict[str, object] = {each.name: dict.fromkeys(each.names, "UNKNOWN") for each in step.inputs}
+    types: dict[str, object] = {name: dict.fromkeys(each.names, "UNKNOWN") for name, each in _named(step).items()}
     try:
         full = qualify(
             query.copy(), dialect=DIALECT, schema=types, validate_qualify_columns=True, quote_identifiers=True
@@ -199,7 +207,7 @@ def _described(
         return None, {}
     if declared is not None:
         names = list(options.columns)
-    relations = {each.name: each for each in step.inputs}
+    relations = _named(step)
     described = [_column(name, full, types, relations) for name in names]
     schema = declared or pa.schema([field.with_name(name) for name, (field, _) in zip(names, described, strict=True)])
     return schema, {name: pairs for name, (_, pairs) in zip(names, described, strict=True)}

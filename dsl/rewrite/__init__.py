@@ -1,14 +1,19 @@
-"""Rules that make a logical plan cheaper and change nothing of what it means; each a function of a plan, in a file of its own."""
+"""Rules that bring work to where it is cheapest, into sources above all; the plan means the same before and after each.
+
+A rule is a function from a plan to a plan, in a module of its own.
+"""
 
 from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final
 
 from dsl.plan.logical import LogicalPlan
 from dsl.rewrite.prune_columns import prune_columns
 from dsl.rewrite.push_down_filter import push_down_filter
 from dsl.rewrite.push_down_limit import push_down_limit
 
-RULES = (push_down_filter, push_down_limit, prune_columns)
-"""In this order: a pushed condition still needs its columns, so they are pruned last."""
+RULES: Final[tuple[Callable[[LogicalPlan], LogicalPlan], ...]] = (push_down_filter, prune_columns, push_down_limit)
 
 
 def rewrite(plan: LogicalPlan) -> LogicalPlan:
@@ -16,6 +21,3 @@ def rewrite(plan: LogicalPlan) -> LogicalPlan:
     for rule in RULES:
         plan = rule(plan)
     return plan
-
-
-__all__ = ["RULES", "rewrite"]

@@ -1,22 +1,40 @@
-"""A filter right behind a source also becomes the source's condition; the filter itself stays, so that nothing depends on it."""
+"""Rule: a filter right behind a source that can filter becomes the source's own condition."""
 
 from __future__ import annotations
 
-import dataclasses
+from dataclasses import replace
 
-from dsl.plan.logical import LogicalPlan
-from dsl.plan.templates import filled
-from dsl.rewrite.patterns import alone_behind_reads, replaced
+from dsl.plan.logical import LogicalPlan, Read, Transform
+from dsl.processors.columns import needs_text
+from dsl.rewrite.plans import read_below, with_nodes, without
 
-_HEAD = "SELECT * FROM {0} WHERE "
+_SELECT = "SELECT * FROM {0} WHERE "
 
 
 def push_down_filter(plan: LogicalPlan) -> LogicalPlan:
-    """filter(read) -> filter(read with the condition), where the source evaluates conditions as DuckDB does."""
-    for read, node in alone_behind_reads(plan, "filter"):
-        if read.source.capabilities.filters and node.sql.startswith(_HEAD) and not node.uses_now and node.total:
-            predicate = filled(node.sql.removeprefix(_HEAD), [])
-            plan = replaced(
-                plan, dataclasses.replace(read, request=dataclasses.replace(read.request, predicate=predicate))
-            )
+    """Moves filters into sources, one after the other, so that rows which nobody wants are not read.
+
+    Only where it changes nothing else: nobody else reads the source, the condition cannot fail, does not depend on the clock, and
+    looks at no column that DuckDB sees otherwise than the source (JSON, UUID).
+    """
+    for node in plan.nodes:
+        if not isinstance(node, Transform) or node.id in plan.persisted or not _is_pure(node):
+            continue
+        read = read_below(plan, node)
+        if read is None or not read.source.capabilities.filters or not _sees_same(read, node):
+            continue
+        condition = node.sql.removeprefix(_SELECT).format()
+        before = read.request.predicate
+        predicate = condition if before is None else f"({before}) AND ({condition})"
+        pushed = replace(read, request=replace(read.request, predicate=predicate))
+        return push_down_filter(without(with_nodes(plan, {read.id: pushed}), node))
     return plan
+
+
+def _is_pure(node: Transform) -> bool:
+    return node.kind == "filter" and node.sql.startswith(_SELECT) and node.total and not node.uses_now
+
+
+def _sees_same(read: Read, node: Transform) -> bool:
+    columns = node.reads[0] or frozenset()
+    return read.schema is not None and not any(needs_text(read.schema.field(each).type) for each in columns)
