@@ -221,6 +221,8 @@ class _Reader:
 def _advice(problem: str) -> str:
     if "end of stream" in problem:
         return "what begins here is never closed"
+    if "expected ','" in problem:
+        return 'inside brackets, quote a text that holds one of { } [ ] , such as "${NAME}"'
     if "alias" in problem:
         return "an alias stands behind its anchor: first &name, then *name"
     if "cannot start any token" in problem:
