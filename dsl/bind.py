@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -74,7 +75,11 @@ class _Binder:
         binder = self._processor if node.role is Role.TRANSFORMATION else self._endpoints.options
         options = binder(node, reader)
         schema = self._schema(node.schema)
-        return None if options is FAULTY else self._bound(node, options, reader.spans(), schema)
+        return (
+            None
+            if options is FAULTY
+            else self._bound(node, options, dataclasses.replace(reader.spans(), node=node.span), schema)
+        )
 
     def _processor(self, node: Declaration, reader: OptionReader) -> Any:
         kind = PROCESSORS.get(node.kind)

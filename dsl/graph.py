@@ -37,6 +37,8 @@ def in_order(nodes: Iterable[Declaration]) -> tuple[Declaration, ...] | None:
     done: set[str] = set()
     if len({each.name for each in waiting}) < len(waiting):
         return None
+    if any(not each.inputs and each.role is not Role.SOURCE for each in waiting):
+        return None
     while waiting:
         ready = next((each for each in waiting if all(wanted.name in done for wanted in each.inputs)), None)
         if ready is None:

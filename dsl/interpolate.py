@@ -16,7 +16,7 @@ _VARIABLE = re.compile(r"(?!secret:)([A-Za-z_][A-Za-z0-9_]*)(?::(-|\?)?(.*))?", 
 _SECRET = re.compile(r"secret:[A-Za-z0-9_-]+/[^#{}]+(#[^{}]+)?")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Reference(Scalar):
     """A text that holds references.
 
@@ -33,6 +33,10 @@ class Reference(Scalar):
     shown: str = ""
     literal: bool = False
     broken: bool = False
+
+    def __repr__(self) -> str:
+        """Returns it without its value, which may be a secret."""
+        return f"Reference({self.span}, {self.shown!r})"
 
 
 def interpolate(node: Node, environment: Mapping[str, str], found: Diagnostics) -> Node:

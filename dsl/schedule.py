@@ -106,7 +106,7 @@ def cron_fault(cron: str) -> str:
     days, months = (
         set().union(*(_expand(part.lower(), index) for part in fields[index].split(","))) for index in (2, 3)
     )
-    if fields[4] == "*" and min(days) > max(_LONGEST[each] for each in months):
+    if min(days) > max(_LONGEST[each] for each in months):
         return f"{cron!r} never comes: no month that it names has a day {min(days)}"
     return ""
 
