@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from dsl.bound import BoundNode, BoundWorkflow
 from dsl.codes import Code
-from dsl.contracts.capabilities import SeveralInputs
+from dsl.contracts.capabilities import SeveralInputs, WriteMode
 from dsl.contracts.connectors import Destination, ReadRequest, Source
 from dsl.contracts.spec import spec_of
 from dsl.diagnostics import Diagnostics
@@ -70,7 +70,8 @@ class _Walk:
         step = Step(node, (relation,), self.found)
         for name in node.declared_schema.names if node.declared_schema is not None else ():
             step.has_column(relation, name, "schema", name)
-        step.distinct(tuple((name, ()) for name in relation.names))
+        if not step.distinct(tuple((name, ()) for name in relation.names)):
+            schema = None
         lineage = {name: ((node.name, name),) for name in relation.names}
         request = ReadRequest(batch_rows=node.policies.batch.rows, batch_bytes=node.policies.batch.bytes)
         self.planned[node.name] = Read(
@@ -79,6 +80,11 @@ class _Walk:
 
     def _transform(self, node: BoundNode) -> None:
         kind = PROCESSORS[node.kind]
+        known = all(each in self.planned for each in node.inputs)
+        if not known or not kind.min_inputs <= len(node.inputs) <= (kind.max_inputs or len(node.inputs)):
+            # Reading has noted the fault; what leaves is unknown, so that no second one follows.
+            self.planned[node.name] = Transform(node.name, node.inputs, None, kind=node.kind)
+            return
         step = Step(node, tuple(self._relation(each, sql=kind.relational) for each in node.inputs), self.found)
         done = kind.plan(step)
         policies = done.policies or node.policies
@@ -113,6 +119,8 @@ class _Walk:
     def _load(self, node: BoundNode) -> None:
         destination = node.options
         assert isinstance(destination, Destination)  # noqa: S101 - binding says so
+        if not node.inputs or not all(each in self.planned for each in node.inputs):
+            return
         several = len(node.inputs) > 1
         parted = [destination.for_input(each) for each in node.inputs]
         apart = several and destination.capabilities.several_inputs is SeveralInputs.PREFIX
@@ -160,7 +168,11 @@ class _Walk:
 
     def _check_keys(self, node: BoundNode, relation: Relation, destination: Destination) -> None:
         step = Step(node, (relation,), self.found)
-        for column in getattr(destination, "key_columns", ()):
+        keys = _keys_of(destination)
+        if destination.write_mode in {WriteMode.UPSERT, WriteMode.MERGE} and not keys:
+            told = f"write_mode {destination.write_mode} of {node.name!r} needs a key"
+            step.fault(Code.OPTIONS, told, "name its key columns", "write_mode")
+        for column in keys:
             whole = column in relation.names
             if not whole and len(split(column)) == 1:
                 step.has_column(relation, column, *_place_of(destination, column))
@@ -170,16 +182,22 @@ class _Walk:
     def _check_target(self, node: BoundNode, destination: Destination) -> None:
         first = self.targets.setdefault(destination.physical_name, node.name)
         if first != node.name:
-            told = f"{first!r} and {node.name!r} both write {'/'.join(destination.physical_name)}"
-            self.found.add(
-                node.spans.at(), Code.COLLIDING_TARGETS, told, "give one destination both inputs, or write elsewhere"
-            )
+            told = f"{node.name!r} and {first!r} write the same place: {'/'.join(destination.physical_name)}"
+            hint = "give one of them another target, or both one node with several inputs"
+            self.found.add(node.spans.at(), Code.COLLIDING_TARGETS, told, hint)
 
     def _relation(self, node_id: str, *, sql: bool) -> Relation:
         node = self.planned[node_id]
         lineage: Lineage = node.lineage
         schema = arriving_schema(node.schema) if sql and node.schema is not None else node.schema
         return Relation(node_id, schema, lineage)
+
+
+def _keys_of(destination: Destination) -> tuple[str, ...]:
+    """Returns the columns of a destination's key: what it says itself, or what its usual options name."""
+    named = (getattr(destination, each, None) for each in ("key_columns", "primary_key", "key", "id_field"))
+    found = next((each for each in named if each), ())
+    return (found,) if isinstance(found, str) else tuple(found)
 
 
 def _place_of(destination: Destination, column: str) -> tuple[str | int, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -28,6 +29,8 @@ from dsl.processors.columns import (
 from dsl.processors.kind import ProcessorKind
 from dsl.processors.literals import constant
 from dsl.processors.step import NOTHING, Planned, Relation, Step
+
+_WORDS = re.compile(r"[\w.\- ]+")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -161,7 +164,8 @@ def _source(step: Step, source: str, written: str, place: tuple[str | int, ...])
         return compile_value(written, step.input.schema)
     except ExpressionError as error:
         if error.code is Code.UNKNOWN_FIELD:
-            step.fault(Code.UNKNOWN_COLUMN, error.message, error.hint, *place)
+            hint = error.hint if _WORDS.fullmatch(source) else "what is computed goes into `expression`"
+            step.fault(Code.UNKNOWN_COLUMN, error.message, hint, *place)
         elif error.code is Code.EXPRESSION_TYPE:
             step.fault(Code.COLUMN_TYPE, error.message, error.hint, *place)
         else:

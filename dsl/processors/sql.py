@@ -30,6 +30,8 @@ _FORBIDDEN = re.compile(
     r"|transaction_timestamp|checkpoint|force_checkpoint|summary|test_.*|add_parquet_key|to_arrow.*|write_.*|copy_.*|seq_scan",
     re.IGNORECASE,
 )
+_ANSI = re.compile(r"\x1b\[\d*m")
+_TOKEN = re.compile(r"<Token .*?text: (.*?), line: .*?>")
 _NOW = frozenset({"now", "get_current_timestamp", "current_timestamp", "transaction_timestamp"})
 _REFUSED: dict[type[exp.Expr], str] = {
     exp.Parameter: "parameters",
@@ -123,14 +125,19 @@ def _parsed(step: Step, text: str) -> exp.Query | None:
     try:
         found = _parse(text)
     except SqlglotError as error:
-        line = str(error).splitlines()[0].replace("\x1b[4m", "").replace("\x1b[0m", "")
-        step.fault(Code.SQL, f"the query cannot be parsed: {line}", "it is one SELECT in DuckDB's dialect", "query")
+        told = f"the query cannot be parsed: {_first_line(error)}"
+        step.fault(Code.SQL, told, "it is one SELECT in DuckDB's dialect", "query")
         return None
     if len(found) != 1 or not isinstance(found[0], exp.Query):
         told = "several statements" if len(found) > 1 else "no SELECT"
         step.fault(Code.SQL, f"the query is {told}", "write one SELECT", "query")
         return None
     return found[0].copy()
+
+
+def _first_line(error: SqlglotError) -> str:
+    line = _ANSI.sub("", str(error)).splitlines()[0]
+    return _TOKEN.sub(r"'\1'", line).split(". Line")[0]
 
 
 def _bind_now(query: exp.Query) -> bool:
@@ -147,15 +154,21 @@ def _name(function: exp.Func) -> str:
     return function.sql_name().lower()
 
 
+def _spelt(function: exp.Func) -> str:
+    """Returns a function's name as it will be written."""
+    return str(function.sql(dialect="duckdb")).split("(", 1)[0].lower()
+
+
 def _allowed(step: Step, query: exp.Query) -> bool:
     for node in query.walk():
         refused = next((told for kind, told in _REFUSED.items() if isinstance(node, kind)), "")
         if refused:
             step.fault(Code.SQL, f"the query uses {refused}", "leave it out", "query")
             return False
-        if isinstance(node, exp.Func) and _FORBIDDEN.fullmatch(_name(node)):
+        written = _spelt(node) if isinstance(node, exp.Func) else ""
+        if isinstance(node, exp.Func) and (_FORBIDDEN.fullmatch(_name(node)) or _FORBIDDEN.fullmatch(written)):
             hint = "a query sees its inputs and the run's logical time, now()"
-            step.fault(Code.SQL, f"the query calls {_name(node)}()", hint, "query")
+            step.fault(Code.SQL, f"the query calls {written}()", hint, "query")
             return False
     return True
 
@@ -193,8 +206,8 @@ def _described(
             query.copy(), dialect=DIALECT, schema=types, validate_qualify_columns=True, quote_identifiers=True
         )
     except SqlglotError as error:
-        told = str(error).splitlines()[0].split(". Line")[0]
-        step.fault(Code.SQL, f"the query cannot be planned: {told}", "names are case-sensitive", "query")
+        told = f"the query cannot be planned: {_first_line(error)}"
+        step.fault(Code.SQL, told, "names are case-sensitive", "query")
         return None, {}
     names = full.named_selects
     if not all(names) or "*" in names:

@@ -13,7 +13,7 @@ from dsl.rewrite.prune_columns import prune_columns
 from dsl.rewrite.push_down_filter import push_down_filter
 from dsl.rewrite.push_down_limit import push_down_limit
 
-RULES: Final[tuple[Callable[[LogicalPlan], LogicalPlan], ...]] = (push_down_filter, prune_columns, push_down_limit)
+RULES: Final[tuple[Callable[[LogicalPlan], LogicalPlan], ...]] = (push_down_filter, push_down_limit, prune_columns)
 
 
 def rewrite(plan: LogicalPlan) -> LogicalPlan:

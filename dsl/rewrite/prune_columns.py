@@ -33,8 +33,6 @@ def _needs(plan: LogicalPlan) -> dict[str, frozenset[str] | None]:
     """Returns the columns of each node that somebody needs; None for all."""
     needs: dict[str, frozenset[str] | None] = {each.id: frozenset() for each in plan.nodes}
     for node in reversed(plan.nodes):
-        if node.id in plan.persisted:
-            needs[node.id] = None
         for index, name in enumerate(node.inputs):
             wanted = _wanted_of(node, index, needs[node.id])
             before = needs[name]
