@@ -7,20 +7,23 @@ allowed as a text beside its own type.
 from __future__ import annotations
 
 import dataclasses
+import types
 import typing
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from datetime import timedelta
 from enum import StrEnum
 from typing import Any
 
 from dsl.blocks import BLOCKS, SINGLE
+from dsl.contracts.capabilities import SyncMode
 from dsl.contracts.connectors import Catalog, ConnectorKind
 from dsl.contracts.policies import OnError
 from dsl.contracts.secret import Secret
 from dsl.contracts.spec import Option, spec_of
+from dsl.endpoints import SYNC_MODE
 from dsl.processors import PROCESSORS
 from dsl.schedule import Schedule, Trigger
-from dsl.workflow import NAME, Mode
+from dsl.workflow import NAME, Mode, Role
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 REFERENCE = {"type": "string", "pattern": r"\$\{"}
@@ -46,19 +49,30 @@ def document_schema(catalog: Catalog) -> Schema:
         "$defs": {
             "name": {"type": "string", "pattern": f"^{NAME.pattern}$"},
             "workflow": _workflow(),
-            "connection": _node([_case(each.kind, _options(each.connection)) for each in kinds], ("name",)),
-            "source": _node(
-                [_endpoint(each, each.source) for each in kinds if each.source], ("connection", "schema", "persist")
-            ),
-            "destination": _node(
-                [_endpoint(each, each.destination) for each in kinds if each.destination], ("connection",)
-            ),
-            "transformation": _node(
-                [_case(each.kind, _options(each.options)) for each in PROCESSORS.values()], ("persist", "name")
-            ),
+            "connection": _connection(kinds),
+            "source": _endpoint(kinds, Role.SOURCE),
+            "destination": _endpoint(kinds, Role.DESTINATION),
+            "transformation": _transformation(),
             **{name: _block(cls) for name, cls in BLOCKS.items()},
         },
     }
+
+
+def _connection(kinds: Iterable[ConnectorKind]) -> Schema:
+    cases: list[Schema] = []
+    for each in kinds:
+        options = spec_of(each.connection).options
+        cases += _cases(each.kind, options, options)
+    found = _node([each.kind for each in kinds], cases, ("name",), policies=False)
+    return {**found, "required": ["name", "type"]}
+
+
+def _transformation() -> Schema:
+    cases: list[Schema] = []
+    for each in PROCESSORS.values():
+        options = spec_of(each.options).options
+        cases += _cases(each.kind, options, options)
+    return _node(PROCESSORS, cases, ("name", "inputs", "persist"))
 
 
 def _workflow() -> Schema:
@@ -71,11 +85,11 @@ def _workflow() -> Schema:
         "properties": {
             "name": {"$ref": "#/$defs/name"},
             "description": {"type": "string"},
-            "schedule": {"oneOf": [{"type": "string"}, _block(Schedule)]},
+            "schedule": {"anyOf": [{"type": "string"}, _block(Schedule)]},
             "trigger": _block(Trigger),
-            "mode": {"enum": [each.value for each in Mode]},
-            "owners": {"type": "array", "items": {"type": "string"}},
-            "tags": {"type": "object", "additionalProperties": {"type": "string"}},
+            "mode": _type(Mode),
+            "owners": _type(tuple[str, ...]),
+            "tags": _type(dict[str, str]),
             "source": {"$ref": "#/$defs/source"},
             "destination": {"$ref": "#/$defs/destination"},
             **named,
@@ -113,38 +127,55 @@ _OWN_KEYS: dict[str, Schema] = {
     "connection": {"type": "string", "description": "Name of a shared connection."},
     "schema": {"type": "object", "additionalProperties": {"type": "string"}, "description": "Columns and their types."},
     "persist": {"type": "boolean", "description": "Whether the plan is cut behind it."},
+    "inputs": {
+        "anyOf": [{"type": "array", "items": {"$ref": "#/$defs/name"}}, {"$ref": "#/$defs/name"}],
+        "description": "Names of the nodes that feed it.",
+    },
 }
 
 
-def _node(cases: Iterable[Schema], keys: Iterable[str]) -> Schema:
-    listed = list(cases)
+def _node(kinds: Iterable[str], cases: Iterable[Schema], keys: Iterable[str], *, policies: bool = True) -> Schema:
     return {
         "type": "object",
         "required": ["type"],
         "additionalProperties": False,
         "properties": {
-            "type": {"enum": [each["if"]["properties"]["type"]["const"] for each in listed]},
+            "type": {"enum": list(kinds)},
             "config": {"type": ["object", "null"]},
-            "inputs": {"type": "array", "items": {"$ref": "#/$defs/name"}},
             "description": {"type": "string"},
             **{key: _OWN_KEYS[key] for key in keys},
-            **_policies(),
+            **(_policies() if policies else {}),
         },
-        "allOf": listed,
+        "allOf": list(cases),
     }
 
 
-def _endpoint(kind: ConnectorKind, cls: type) -> Schema:
-    own = [*spec_of(kind.connection).options, *spec_of(cls).options]
-    return _case(kind.kind, {**_object(own), "required": []})
+def _endpoint(kinds: Iterable[ConnectorKind], role: Role) -> Schema:
+    cases: list[Schema] = []
+    names: list[str] = []
+    for kind in kinds:
+        cls = kind.source if role is Role.SOURCE else kind.destination
+        if cls is not None:
+            reached, own = spec_of(kind.connection).options, spec_of(cls).options
+            names.append(kind.kind)
+            cases += _cases(kind.kind, [*reached, *own, *(_SYNC_MODE if role is Role.SOURCE else ())], own)
+            cases += _cases(kind.kind, None, reached, unless="connection")
+    keys = ("connection", "schema", "persist") if role is Role.SOURCE else ("connection", "inputs")
+    return _node(names, cases, keys)
 
 
-def _case(kind: str, config: Schema) -> Schema:
-    return {"if": {"properties": {"type": {"const": kind}}}, "then": {"properties": {"config": config}}}
-
-
-def _options(cls: type) -> Schema:
-    return _object(spec_of(cls).options)
+def _cases(kind: str, options: Iterable[Option] | None, needed: Iterable[Option], unless: str = "") -> Iterator[Schema]:
+    """Yields what the config of a node of one type must be: the options it may have, and those it needs."""
+    condition: Schema = {"properties": {"type": {"const": kind}}, "required": ["type"]}
+    if unless:
+        condition["not"] = {"required": [unless]}
+    if options is not None:
+        config = {**_object(options), "type": ["object", "null"], "required": []}
+        yield {"if": condition, "then": {"properties": {"config": config}}}
+    required = [each.name for each in needed if each.required]
+    if required:
+        config = {"type": "object", "required": required}
+        yield {"if": condition, "then": {"required": ["config"], "properties": {"config": config}}}
 
 
 def _block(cls: type) -> Schema:
@@ -163,6 +194,8 @@ def _object(options: Iterable[Option]) -> Schema:
 
 def _property(option: Option) -> Schema:
     found = {**_type(option.type, option.unit), "description": option.doc}
+    if option.nullable:
+        found = {"anyOf": [_type(option.type, option.unit), {"type": "null"}], "description": option.doc}
     if option.example is not None:
         found["examples"] = [option.example]
     if isinstance(option.default, str | int | float | bool) and not isinstance(option.default, StrEnum):
@@ -171,14 +204,17 @@ def _property(option: Option) -> Schema:
 
 
 def _type(kind: Any, unit: str = "") -> Schema:
+    """Returns the schema of a type of option, as `dsl.options` reads it."""
     origin, arguments = typing.get_origin(kind), typing.get_args(kind)
     if origin is tuple:
         item = _type(arguments[0])
         return {"anyOf": [{"type": "array", "items": item}, item]}
     if origin is dict:
         return {"type": "object", "additionalProperties": _type(arguments[1])}
+    if origin in {typing.Union, types.UnionType} and "Json" not in str(kind):
+        return {"anyOf": [_type(each) for each in arguments if each is not type(None)]}
     if isinstance(kind, type) and issubclass(kind, StrEnum):
-        return {"enum": [each.value for each in kind]}
+        return {"anyOf": [{"enum": [each.value for each in kind]}, REFERENCE]}
     if kind in {str, Secret, timedelta} or unit == "size":
         return {"type": ["string", "number", "boolean"]}
     if kind in _PLAIN:
@@ -187,3 +223,18 @@ def _type(kind: Any, unit: str = "") -> Schema:
 
 
 _PLAIN: dict[Any, str] = {int: "integer", float: "number", bool: "boolean"}
+_SYNC_MODE = (
+    Option(
+        name=SYNC_MODE,
+        type=SyncMode,
+        nullable=False,
+        required=False,
+        default=None,
+        doc="How it is read, where the options that are given do not say so already.",
+        example="full_refresh",
+        expression="",
+        template="",
+        unit="",
+        advanced=True,
+    ),
+)
