@@ -27,6 +27,11 @@ def document(nodes: str, *, sources: tuple[str, ...] = ("rows",), ends: tuple[st
     return f"workflow:\n  name: test\n  sources:\n{read}  transformations:\n{body}\n  destinations:\n{written}"
 
 
+def schema_of(**kinds: pa.DataType) -> pa.Schema:
+    """Returns a schema of columns with these types."""
+    return pa.schema([pa.field(name, kind) for name, kind in kinds.items()])
+
+
 def compiled(text: str, schemas: Mapping[str, pa.Schema] | None = None) -> CompiledWorkflow:
     """Compiles the one workflow of a text."""
     (only,) = compile_text(text, "test.yaml", catalog=CATALOG, environment={"KEY": "k"}, schemas=schemas)

@@ -1,5 +1,7 @@
 """The schema that is planned is the schema that DuckDB yields, for every processor over every type; compares no values."""
 
+# ruff: noqa: E501 - a node of YAML stands on one line
+
 from __future__ import annotations
 
 import datetime as dt
@@ -11,7 +13,7 @@ import pytest
 from dsl.processors.columns import MARK
 from tests.dsl.plan.executing import compiled, document, execute, result
 
-DAY = dt.datetime(2024, 2, 3, 4, 5, 6)
+DAY = dt.datetime(2024, 2, 3, 4, 5, 6, tzinfo=dt.UTC)
 ROWS = pa.table(
     {
         "id": pa.array([1, 2, 3, 3], pa.int64()),
@@ -151,8 +153,8 @@ def test_joins(kind: str, collision: str) -> None:
     ("left", "right"), [("i8", "id"), ("money", "i32"), ("f32", "i32"), ("u8", "i8"), ("text", "large")]
 )
 def test_joins_over_keys_of_two_types(kind: str, left: str, right: str) -> None:
-    rows = pa.table({"k": ROWS[left], "a": ROWS["id"]})
-    other = pa.table({"k": ROWS[right], "b": ROWS["id"]})
+    rows = ROWS.append_column("a", ROWS["id"]).select([left, "a"]).rename_columns(["k", "a"])
+    other = ROWS.append_column("b", ROWS["id"]).select([right, "b"]).rename_columns(["k", "b"])
     nodes = f"step: {{inputs: [rows, other], type: join, config: {{join_key: k, join_type: {kind}}}}}"
     result(nodes, "step", rows=rows, other=other)
 
@@ -161,6 +163,6 @@ def test_joins_over_keys_of_two_types(kind: str, left: str, right: str) -> None:
     ("left", "right"), [("i8", "id"), ("money", "i32"), ("f32", "i32"), ("text", "large"), ("day", "at_us")]
 )
 def test_unions_widen(left: str, right: str) -> None:
-    rows = pa.table({"k": ROWS[left], "a": ROWS["id"]})
-    other = pa.table({"a": ROWS["id"], "k": ROWS[right]})
+    rows = ROWS.append_column("a", ROWS["id"]).select([left, "a"]).rename_columns(["k", "a"])
+    other = ROWS.append_column("a", ROWS["id"]).select(["a", right]).rename_columns(["a", "k"])
     assert result("step: {inputs: [rows, other], type: union}", "step", rows=rows, other=other).num_rows == 8

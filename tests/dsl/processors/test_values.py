@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.dsl.plan.executing import document, result, run, sorted_rows
+from tests.dsl.plan.executing import document, result, run, schema_of, sorted_rows
 
 USERS = pa.table(
     {
@@ -40,7 +40,7 @@ ORDERS = pa.table(
         "amount": pa.array(
             [Decimal("1.10"), Decimal("2.20"), None, Decimal("4.00"), Decimal("5.00")], pa.decimal128(10, 2)
         ),
-        "at": [dt.datetime(2024, 5, 13, hour, 30) for hour in (0, 0, 1, 2, 2)],
+        "at": [dt.datetime(2024, 5, 13, hour, 30, tzinfo=dt.UTC) for hour in (0, 0, 1, 2, 2)],
     }
 )
 
@@ -163,7 +163,7 @@ VALUES = st.lists(
     ),
     max_size=30,
 )
-SCHEMA = pa.schema([("k", pa.string()), ("v", pa.int64()), ("t", pa.string()), ("n", pa.int64())])
+SCHEMA = schema_of(k=pa.string(), v=pa.int64(), t=pa.string(), n=pa.int64())
 
 
 @settings(max_examples=25, deadline=None)
@@ -238,7 +238,7 @@ def test_windows_tumble() -> None:
         aggregates: [{function: sum, field: amount, destination: total}]
     """
     found = sorted_rows(result(nodes, "step", rows=ORDERS))
-    midnight = dt.datetime(2024, 5, 13)  # noqa: DTZ001 - a timestamp without a zone
+    midnight = dt.datetime(2024, 5, 13, tzinfo=dt.UTC)
     hour = dt.timedelta(hours=1)
     assert [(each["window_start"], each["window_end"], each["total"]) for each in found] == [
         (midnight, midnight + hour, Decimal("3.30")),
@@ -332,6 +332,6 @@ def test_two_destinations_get_the_same_rows() -> None:
     rows = pa.Table.from_pylist([{"k": "a", "v": each, "t": "x", "n": each % 3} for each in range(-3, 9)], SCHEMA)
     text = document(nodes, ends=("clean", "counted", "again"))
     workflow, done = run(text, rows=rows)
-    assert [each.id for each in workflow.physical.stages][0] == "clean"
+    assert workflow.physical.stages[0].id == "clean"
     assert done["to_counted"].to_pylist() == [{"n": 8}]
     assert done["to_clean"].num_rows == done["to_again"].num_rows == 8
