@@ -50,8 +50,9 @@ class Session(ABC):
     """
 
     mark: ClassVar[str] = '"'
-    swap: ClassVar[Swap] = Swap.IN_TRANSACTION
+    swap: Swap = Swap.IN_TRANSACTION
     savepoints: ClassVar[bool] = True
+    table_options: ClassVar[str] = ""
     place: str = ""
 
     @abstractmethod
@@ -123,7 +124,7 @@ class Session(ABC):
         made = [f"{self.quoted(each.name)} {self.column_type(each, key=each.name in key)}" for each in fields]
         if key:
             made.append(f"PRIMARY KEY ({self.listed(key)})")
-        self.ensure(f"CREATE TABLE IF NOT EXISTS {self.qualified(table)} ({', '.join(made)})")
+        self.ensure(f"CREATE TABLE IF NOT EXISTS {self.qualified(table)} ({', '.join(made)}){self.table_options}")
 
     def ensure(self, statement: str) -> None:
         """Executes a `CREATE … IF NOT EXISTS`, once more where another session did the same at this moment."""
@@ -149,6 +150,18 @@ class Session(ABC):
         del columns
         self.run(f"DROP TABLE {self.qualified(target)}")
         self.run(f"ALTER TABLE {self.qualified(stage)} RENAME TO {self.quoted(target.name)}")
+
+    def sweep(self, stage: TableName) -> None:
+        """Removes what a swap that was broken off may have left; nothing, where a swap is one act."""
+        del stage
+
+    def check_target(self, target: TableName, key: Sequence[str]) -> None:
+        """Looks whether the table can keep the writer's promises; `key` is empty unless rows are upserted.
+
+        Raises:
+            SchemaError: It cannot.
+        """
+        del target, key
 
     def drop(self, table: TableName) -> None:
         """Drops a table if it is there."""

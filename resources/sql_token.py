@@ -66,7 +66,7 @@ class TokenTable:
             RetryableError: The owner before holds its lock too long.
         """
         session = self._session
-        session.ensure(f"CREATE TABLE IF NOT EXISTS {self._table} ({session.token_columns()})")
+        session.ensure(f"CREATE TABLE IF NOT EXISTS {self._table} ({session.token_columns()}){session.table_options}")
         for _ in range(_ATTEMPTS):
             session.begin()
             try:
@@ -92,7 +92,7 @@ class TokenTable:
             raise FatalError(f"{len(found)} tokens where one must be", where=self._where, hint="delete the older one")
         fence, epoch, state, staging, owed = found[0]
         committed = Committed(int(epoch), json.loads(state)) if state is not None else None
-        return Held(int(fence), committed, staging or "", bool(owed))
+        return Held(int(fence), committed, staging or "", bool(int(owed)))
 
     def move(self, held: Held, epoch: int, state: State, *, staging: str = "", owed: bool = False) -> Held:
         """Moves the token inside the open transaction.

@@ -147,7 +147,7 @@ def _whole_digits(kind: Any) -> int:
     return int(_DIGITS[kind.bit_width] if pa.types.is_integer(kind) else kind.precision - kind.scale)
 
 
-def conform(column: Any, kind: pa.DataType) -> pa.Array[Any]:
+def conform(column: Any, kind: pa.DataType) -> Any:
     """Casts a column to the type its table has, exactly.
 
     Raises:
@@ -156,8 +156,7 @@ def conform(column: Any, kind: pa.DataType) -> pa.Array[Any]:
     if column.type == kind:
         return column
     if pa.types.is_dictionary(column.type):
-        decoded: pa.Array[Any] = column.dictionary_decode()
-        return conform(decoded, kind)
+        return conform(column.dictionary_decode(), kind)
     if is_text(kind) and is_nested(column.type):
         return json_text(column)
     if is_text(kind) and is_bytes(column.type):
@@ -214,11 +213,11 @@ def from_text(texts: pa.Array[Any], kind: pa.DataType) -> tuple[pa.Array[Any], t
     return pa.concat_arrays(values) if values else _nulls(0, kind), tuple(failed)
 
 
-def _nulls(count: int, kind: Any) -> pa.Array[Any]:
+def _nulls(count: int, kind: Any) -> Any:
     return pa.array([None] * count, kind)
 
 
-def _parse(texts: pa.Array[Any], kind: pa.DataType) -> pa.Array[Any]:
+def _parse(texts: Any, kind: Any) -> Any:
     if is_text(kind):
         return texts
     if pa.types.is_boolean(kind):

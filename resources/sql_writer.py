@@ -59,6 +59,7 @@ class SqlWriter(BatchWriter):
             self._names = [each.name for each in self._columns]
             spelled = {name.casefold(): each.name for name, each in zip(schema.names, self._columns, strict=True)}
             self._key = [_spelled_key(name, spelled, self._where) for name in key]
+            session.check_target(target, self._key)
             self._into = self._ready_table()
         except BaseException:
             session.close()
@@ -191,6 +192,7 @@ class SqlWriter(BatchWriter):
         columns = session.columns(stage)
         if columns is not None:
             session.take_place(stage, self._target, [each.name for each in columns])
+        session.sweep(stage)
         session.begin()
         self._held = self._tokens.settle(self._held)
         session.commit()

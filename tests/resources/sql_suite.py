@@ -230,7 +230,8 @@ class SqlDestinationSuite:
             writer.commit(3, {"v": 1})
 
     def test_names_are_quoted(self) -> None:
-        schema = schema_of(**{"select": pa.int64(), 'we"ird`; DROP': pa.string(), "per%s?cent": pa.string()})
+        kinds: dict[str, pa.DataType] = {"select": pa.int64(), 'we"ird`; DROP': pa.string(), "per%s?cent": pa.string()}
+        schema = schema_of(**kinds)
         row = {"select": 1, 'we"ird`; DROP': "x", "per%s?cent": "100%"}
         with self.open(schema=schema, write_mode=WriteMode.UPSERT, key=("select",)) as writer:
             write_epoch(writer, 1, pa.RecordBatch.from_pylist([row], schema=schema))
