@@ -126,7 +126,8 @@ def _read_back(cls: type) -> Spec:
 def _option_of(field: dataclasses.Field[Any], hint: Any) -> Option:
     bare, nullable = _without_none(hint)
     required = field.default is MISSING and field.default_factory is MISSING
-    default = None if required else field.default if field.default is not MISSING else field.default_factory()  # type: ignore[misc]
+    factory: Any = field.default_factory
+    default = None if required else factory() if field.default is MISSING else field.default
     return Option(
         name=field.name, type=bare, nullable=nullable, required=required, default=default, **field.metadata[_KEY]
     )
