@@ -9,12 +9,19 @@ _UNITS = {"ms": 0.001, "s": 1, "m": 60, "h": 3_600, "d": 86_400, "w": 604_800}
 _PART = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|d|w)")
 _ISO = re.compile(r"P(?:(\d+)W)?(?:(\d+)D)?(?:T(?:(\d+)H)?(?:(\d+)M)?(?:(\d+(?:\.\d+)?)S)?)?")
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*(B|[KMGT]i?B?)?", re.IGNORECASE)
+_LARGEST = 2**63 - 1
 _POWERS = {"K": 1, "M": 2, "G": 3, "T": 4}
 
 
 def parse_duration(text: str) -> timedelta | None:
     """Reads `30s`, `1h30m`, `250ms`, ISO 8601's `PT30S`, or a bare number of seconds; None if it is none of these."""
-    text = text.strip()
+    try:
+        return _duration(text.strip())
+    except OverflowError:
+        return None
+
+
+def _duration(text: str) -> timedelta | None:
     if re.fullmatch(r"\d+(\.\d+)?", text):
         return timedelta(seconds=float(text))
     if len(text) > 1 and text != "PT" and (match := _ISO.fullmatch(text)):
@@ -32,6 +39,5 @@ def parse_size(text: str) -> int | None:
     if match is None:
         return None
     number, unit = float(match[1]), (match[2] or "B").upper()
-    if unit == "B":
-        return int(number)
-    return int(number * (1024 if "I" in unit else 1000) ** _POWERS[unit[0]])
+    size = number if unit == "B" else number * (1024 if "I" in unit else 1000) ** _POWERS[unit[0]]
+    return int(size) if size <= _LARGEST else None

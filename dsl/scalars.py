@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
@@ -11,6 +12,7 @@ from dsl.document import Scalar
 from dsl.interpolate import Reference
 from dsl.quantities import parse_duration, parse_size
 
+_WHOLE = re.compile(r"[+-]?[0-9]{1,40}")
 FAULTY: Any = object()
 """Stands for a value that could not be read; what holds it cannot be constructed."""
 
@@ -28,7 +30,7 @@ def _integer(node: Scalar, unit: str) -> Any:
     if unit == "size" and isinstance(node.value, str) and (size := parse_size(node.value)) is not None:
         return size
     text = str(node.value) if isinstance(node, Reference) else ""
-    return int(text) if text.lstrip("+-").isdecimal() else FAULTY
+    return int(text) if _WHOLE.fullmatch(text) else FAULTY
 
 
 def _number(node: Scalar, unit: str) -> Any:

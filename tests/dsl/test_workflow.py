@@ -27,7 +27,8 @@ workflow:
     - {name: few, type: limit, config: {rows: 5}}
   destination: {type: lake}
 """
-ASKED = pa.schema([pa.field("id", pa.int32()), pa.field("price", pa.float64())])
+_COLUMNS: dict[str, pa.DataType] = {"id": pa.int32(), "price": pa.float64()}
+ASKED = pa.schema(_COLUMNS)
 GRAPH = """
 workflow:
   name: same
