@@ -135,6 +135,7 @@ class _Reader:
         self._aliases, self._nodes = 0, 0
 
     def documents(self, text: str) -> Iterator[Node]:
+        """Yields every document that is not empty."""
         try:
             self._guard(text)
             for root in yaml.compose_all(text, Loader=_LOADER):

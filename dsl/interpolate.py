@@ -68,6 +68,7 @@ class _Resolver:
         self._before = len(found.found)
 
     def reference(self) -> Reference:
+        """Returns the text with its references resolved."""
         text = self._leaf.text
         value = REFERENCE.sub(self._resolve, text)
         rest = REFERENCE.sub("", text)

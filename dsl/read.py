@@ -101,6 +101,7 @@ class _WorkflowReader:
         self._reader = OptionReader(found, "a workflow", body.span)
 
     def workflow(self) -> Workflow:
+        """Reads all of it."""
         self._reader.unknown_keys(self._body, WORKFLOW_KEYS)
         policies = read_policies(self._body, Policies(), self._reader)
         reader = NodesReader(self._body, policies, self._found)
@@ -112,6 +113,7 @@ class _WorkflowReader:
         return read
 
     def heading(self, nodes: tuple[Declaration, ...] = (), policies: Policies | None = None) -> Workflow:
+        """Reads who it is and when it runs."""
         return Workflow(
             name=_name(self._body, "a workflow", self._found, reserved=RESERVED),
             path=self._span.path,
