@@ -1,0 +1,160 @@
+"""One sensor for every trigger of every workflow: new files, and new data in another workflow's target; runs nothing itself."""
+
+import hashlib
+import json
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Protocol, runtime_checkable
+
+from dagster import (
+    AssetKey,
+    AssetRecordsFilter,
+    DagsterInstance,
+    DefaultSensorStatus,
+    JobDefinition,
+    RunRequest,
+    SensorDefinition,
+    SensorEvaluationContext,
+    SensorResult,
+    SkipReason,
+)
+
+from dsl.contracts.state import Json
+from dsl.plan.logical import Read
+from dsl.schedule import Trigger, TriggerType
+from etl_defs.arrivals import Arrival, local_files, look, seen_of
+from etl_defs.library import Library
+from etl_defs.naming import TAG_LOGICAL_TIME, TAG_TRIGGER, TAG_WORKFLOW
+from etl_defs.schedules import run_in_progress
+
+NAME = "headrace_triggers"
+SHORTEST = 5
+Memory = dict[str, Json]
+
+
+@runtime_checkable
+class Lists(Protocol):
+    """A source that can tell which files it would read."""
+
+    def list_files(self) -> Sequence[tuple[str, int, float]]:
+        """Returns name, bytes and seconds since 1970 of each file."""
+
+
+@dataclass
+class _Look:
+    """One look of the sensor at all triggers.
+
+    Attributes:
+        library: The workflows.
+        instance: Where runs and assets are found.
+        memory: What the last look remembered, by workflow; changed by this one.
+        requests: Runs to start.
+        notes: Why others do not start.
+    """
+
+    library: Library
+    instance: DagsterInstance
+    memory: dict[str, Memory]
+    requests: list[RunRequest] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+    def at(self, name: str, trigger: Trigger) -> None:
+        """Looks at one trigger, unless it is too early or its workflow is running."""
+        kept, now = self.memory.get(name, {}), time.time()
+        last = kept.get("looked")
+        if isinstance(last, int | float) and now - last < trigger.interval.total_seconds():
+            return
+        busy = run_in_progress(self.instance, name)
+        if busy is not None:
+            self.notes.append(f"{name}: run {busy} is still in progress")
+            return
+        found = (
+            self._files(name, trigger, kept, now) if trigger.type is TriggerType.FILE else self._asset(trigger, kept)
+        )
+        key, reason, remembered = found
+        self.memory[name] = {**remembered, "looked": now}
+        if key:
+            tags = {TAG_WORKFLOW: name, TAG_TRIGGER: reason, TAG_LOGICAL_TIME: datetime.now(UTC).isoformat()}
+            self.requests.append(RunRequest(run_key=f"{name}:{key}", job_name=name, tags=tags))
+        else:
+            self.notes.append(f"{name}: {reason}")
+
+    def _files(self, name: str, trigger: Trigger, kept: Memory, now: float) -> tuple[str, str, Memory]:
+        new, seen = look(self._listed(name, trigger), seen_of(kept), now)
+        if not new:
+            return "", "no new files", seen.as_json()
+        first = min(new, key=lambda each: each.modified).name.rsplit("/", 1)[-1]
+        reason = f"{first} and {len(new) - 1} more files" if len(new) > 1 else first
+        key = hashlib.sha256(".".join(sorted(each.digest for each in new)).encode()).hexdigest()
+        return key, reason, seen.as_json()
+
+    def _listed(self, name: str, trigger: Trigger) -> list[Arrival]:
+        if trigger.path is not None:
+            return local_files(trigger.path)
+        reads = [each for each in self.library.compiled(name).logical.nodes if isinstance(each, Read)]
+        wanted = [each for each in reads if trigger.source in {None, each.id} and isinstance(each.source, Lists)]
+        if len(wanted) != 1:
+            raise ValueError("the trigger names no source of files; give it `source` or `path`")
+        source = wanted[0].source
+        return [Arrival(*each) for each in source.list_files()] if isinstance(source, Lists) else []
+
+    def _asset(self, trigger: Trigger, kept: Memory) -> tuple[str, str, Memory]:
+        key = AssetKey(list(trigger.asset))
+        last = kept.get("storage_id")
+        records = self.instance.fetch_materializations(AssetRecordsFilter(asset_key=key), limit=1).records
+        newest = records[0].storage_id if records else 0
+        if last is None or newest <= int(str(last)):
+            return "", f"nothing new in {key.to_user_string()}", {"storage_id": newest}
+        return str(newest), key.to_user_string(), {"storage_id": newest}
+
+
+def dispatcher(library: Library, job_of: Callable[[str], JobDefinition]) -> SensorDefinition | None:
+    """Returns the sensor that watches every trigger that is switched on, or None where there is none.
+
+    Args:
+        library: The workflows.
+        job_of: Finds a job by name.
+    """
+    watched = dict(_triggers(library))
+    if not watched:
+        return None
+
+    def evaluate(context: SensorEvaluationContext) -> SensorResult:
+        sight = _Look(library, context.instance, _memory(context.cursor))
+        for name, trigger in watched.items():
+            try:
+                sight.at(name, trigger)
+            except Exception as error:  # noqa: BLE001 - one trigger that cannot be looked at hides no other
+                context.log.warning("the trigger of %s cannot be looked at: %s", name, error)
+                sight.notes.append(f"{name}: {error}")
+        kept = {name: each for name, each in sight.memory.items() if name in watched}
+        skip = None if sight.requests else SkipReason("; ".join(sight.notes) or "too early to look again")
+        return SensorResult(
+            run_requests=sight.requests, skip_reason=skip, cursor=json.dumps({"v": 1, "workflows": kept})
+        )
+
+    shortest = min(each.interval.total_seconds() for each in watched.values())
+    return SensorDefinition(
+        name=NAME,
+        evaluation_fn=evaluate,
+        jobs=[job_of(name) for name in watched],
+        minimum_interval_seconds=max(SHORTEST, int(shortest)),
+        default_status=DefaultSensorStatus.RUNNING,
+        description=f"Watches the triggers of {', '.join(watched)}.",
+    )
+
+
+def _triggers(library: Library) -> Iterator[tuple[str, Trigger]]:
+    for name in library.names:
+        outline = library.entry(name).outline
+        if outline is not None and outline.trigger is not None and outline.trigger.enabled:
+            yield name, outline.trigger
+
+
+def _memory(cursor: str | None) -> dict[str, Memory]:
+    if not cursor:
+        return {}
+    kept: Mapping[str, dict[str, Memory]] = json.loads(cursor)
+    return dict(kept.get("workflows", {}))
