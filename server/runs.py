@@ -5,12 +5,13 @@ from __future__ import annotations
 import dataclasses
 import logging
 import time
+import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from dagster import DagsterInstance
+from dagster import BetaWarning, DagsterInstance
 from dagster_shared.error import SerializableErrorInfo
 
 from dsl.contracts.errors import FencedError
@@ -54,9 +55,9 @@ def launch(path: Path, name: str, progress: Progress, tags: Mapping[str, str] | 
     """
     prepare_home()
     library = Library(dataclasses.replace(read_settings(), workflows=path))
-    job = WorkflowRepository(library).get_job(name)
     began = time.monotonic()
-    with DagsterInstance.get() as instance, watched(progress), _quiet():
+    with _quiet(), DagsterInstance.get() as instance, watched(progress):
+        job = WorkflowRepository(library).get_job(name)
         result = job.execute_in_process(instance=instance, raise_on_error=False, tags=dict(tags or {}))
         failures = [each.step_failure_data for each in result.all_events if each.is_step_failure]
     report = RunReport(name, result.run_id, tuple(progress.reports), time.monotonic() - began)
@@ -89,6 +90,8 @@ def _quiet() -> Iterator[None]:
     """Keeps Dagster's own log lines off the terminal; they are in the instance."""
     logging.disable(logging.CRITICAL)
     try:
-        yield
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", BetaWarning)  # owners and code references, which tests pin
+            yield
     finally:
         logging.disable(logging.NOTSET)

@@ -12,6 +12,13 @@ from dsl.contracts.redaction import scrub
 from engine.report import NodeReport, RunReport, StageReport
 
 CELL = 60
+WIDTH = 120
+
+
+def terminal(*, stderr: bool = False, quiet: bool = False) -> Console:
+    """Returns a console that is as wide as the terminal, and wide enough for a table where there is none."""
+    console = Console(stderr=stderr, quiet=quiet)
+    return console if console.is_terminal else Console(stderr=stderr, quiet=quiet, width=WIDTH)
 
 
 def print_rows(rows: pa.Table, title: str | None = None, console: Console | None = None) -> None:
@@ -22,7 +29,7 @@ def print_rows(rows: pa.Table, title: str | None = None, console: Console | None
         table.add_column(each.name, justify="right" if number else "left")
     for row in rows.to_pylist():
         table.add_row(*(_cell(value) for value in row.values()))
-    (console or Console()).print(table)
+    (console or terminal()).print(table)
 
 
 def print_report(report: RunReport, console: Console | None = None) -> None:
@@ -32,7 +39,7 @@ def print_report(report: RunReport, console: Console | None = None) -> None:
         table.add_column(name, justify="left" if name in {"stage", "books"} else "right")
     for each in report.stages:
         table.add_row(*_stage_row(each))
-    (console or Console()).print(table)
+    (console or terminal()).print(table)
 
 
 def print_nodes(stages: Iterable[StageReport], console: Console | None = None) -> None:
@@ -43,7 +50,7 @@ def print_nodes(stages: Iterable[StageReport], console: Console | None = None) -
     for stage in stages:
         for node in stage.nodes:
             table.add_row(stage.stage, *_node_row(node))
-    (console or Console()).print(table)
+    (console or terminal()).print(table)
 
 
 def _stage_row(stage: StageReport) -> tuple[str, ...]:

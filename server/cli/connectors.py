@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import click
-from rich.console import Console
 from rich.table import Table
 
 from dsl.bound import BoundNode
@@ -15,6 +14,7 @@ from resources.registry import InstalledCatalog
 from server.cli.deployment import compile_one
 from server.cli.outcomes import Exit, print_json
 from server.reference import option_rows, type_name
+from server.tables import terminal
 
 
 @click.group()
@@ -33,7 +33,7 @@ def list_connectors(as_json: bool) -> int:
     table = Table("type", "system", "source", "destination", "guarantee", "proof", "extra")
     for kind in kinds:
         table.add_row(*_kind_row(kind))
-    Console().print(table)
+    terminal().print(table)
     return Exit.DONE
 
 
@@ -58,7 +58,7 @@ def show(kind: str, as_json: bool) -> int:
         table = Table("option", "type", "default", "what it is", title=title, title_justify="left")
         for row in option_rows(options):
             table.add_row(*row)
-        Console().print(table)
+        terminal().print(table)
     if found.example:
         click.echo(found.example)
     return Exit.DONE

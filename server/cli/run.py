@@ -5,12 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import click
-from rich.console import Console
 
 from server.cli.deployment import compile_one
 from server.cli.outcomes import Exit, print_json
 from server.progress import Progress
-from server.tables import print_nodes, print_report
+from server.tables import print_nodes, print_report, terminal
 
 
 @click.command()
@@ -27,7 +26,7 @@ def run(path: str, name: str | None, nodes: bool, as_json: bool) -> int:
 
     _, compiled = compile_one(path, name)
     progress = Progress(tuple(each.id for each in compiled.physical.stages))
-    with progress.shown(Console(stderr=True, quiet=as_json)):
+    with progress.shown(terminal(stderr=True, quiet=as_json)):
         done: Launched = launch(Path(path), compiled.workflow.dagster_name, progress)
     if as_json:
         print_json({"run_id": done.run_id, "success": done.success, "error": done.fault, **done.report.as_json()})
