@@ -28,7 +28,7 @@ from engine.operators.tools import OperatorTools, open_operator
 from engine.shape import conform, conform_one, empty, resolved
 
 ROWS_UNDER_WAY = 262_144
-BYTES_UNDER_WAY = 24 * 2**20
+BYTES_UNDER_WAY = 8 * 2**20
 
 
 @dataclass

@@ -45,9 +45,7 @@ class HeadraceError(Exception):
 
     default_type = ErrorType.FATAL
 
-    def __init__(
-        self, message: str, *, where: str = "", hint: str = "", error_type: ErrorType | None = None
-    ) -> None:
+    def __init__(self, message: str, *, where: str = "", hint: str = "", error_type: ErrorType | None = None) -> None:
         self.message, self.where, self.hint = scrub(message), scrub(where), scrub(hint)
         self.error_type = error_type or self.default_type
         super().__init__(self._sentence())

@@ -71,7 +71,9 @@ class CircuitBreakerPolicy:
 class DeadLetterPolicy:
     """Where rejected rows go, and how many are tolerable."""
 
-    destination: str | None = option(default=None, doc="Name of a `connection` to keep them in; the local store if absent.")
+    destination: str | None = option(
+        default=None, doc="Name of a `connection` to keep them in; the local store if absent."
+    )
     table: str | None = option(default=None, doc="Table, index or prefix at that connection.")
     max_rows: int | None = option(default=None, doc="The run fails past this many rejected rows.")
     max_ratio: float | None = option(default=None, doc="The run fails past this share of the rows read (0 to 1).")

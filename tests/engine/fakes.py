@@ -33,7 +33,7 @@ from dsl.contracts.stores import Checkpoint, DeadLetter, Event
 from dsl.plan.physical import ChunkQuery, PhysicalNode, Scan, Stage, StreamQuery, Write
 from engine.run import RunContext
 
-SCHEMA = pa.schema({"id": pa.int64(), "text": pa.string()})
+SCHEMA = pa.schema([pa.field("id", pa.int64())]).append(pa.field("text", pa.string()))
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 
 

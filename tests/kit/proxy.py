@@ -99,11 +99,11 @@ def _reset(connection: socket.socket) -> None:
 
 
 @contextmanager
-def fault_proxy(host: str, port: int) -> Iterator[FaultProxy]:
-    """Serve a proxy to a server on a free port of 127.0.0.1 until the block ends."""
-    with socket.create_server(("127.0.0.1", 0), backlog=64) as listener:
+def fault_proxy(host: str, port: int, listen: tuple[str, int] = ("127.0.0.1", 0)) -> Iterator[FaultProxy]:
+    """Serve a proxy to a server until the block ends, on a free port of 127.0.0.1 or where it is told."""
+    with socket.create_server(listen, backlog=64) as listener:
         listener.settimeout(_POLL)
-        proxy = FaultProxy("127.0.0.1", listener.getsockname()[1], (host, port))
+        proxy = FaultProxy(listen[0], listener.getsockname()[1], (host, port))
         ending = threading.Event()
 
         def accept() -> None:
