@@ -22,6 +22,14 @@ import pyarrow.compute as pc
 
 from dsl.contracts.state import Json
 
+# What Arrow converts exactly by itself, for speed.
+_AS_THEY_ARE: dict[str, frozenset[type]] = {
+    "int64": frozenset({int}),
+    "int32": frozenset({int}),
+    "double": frozenset({float, int}),
+    "string": frozenset({str}),
+    "bool": frozenset({bool}),
+}
 _NOT_FINITE = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
 
 
@@ -94,6 +102,9 @@ def from_json(values: Sequence[Any], kind: Any) -> Any:
         return _list_from_json(values, kind)
     if pa.types.is_date(kind) or pa.types.is_timestamp(kind):
         return _instants_from_json(values, kind)
+    types = set(map(type, values)) - {type(None)}
+    if types and types <= _AS_THEY_ARE.get(str(kind), frozenset()):
+        return pa.array(values, kind)
     convert = _converter(kind)
     return pa.array([None if each is None else convert(each) for each in values], kind)
 
@@ -231,7 +242,7 @@ def _shown(value: Any) -> str:
 
 
 def _integer(value: Any) -> int:
-    if isinstance(value, float) and value.is_integer():
+    if isinstance(value, (float, decimal.Decimal)) and value == int(value):
         return int(value)
     if isinstance(value, str):
         return int(value)
@@ -241,7 +252,7 @@ def _integer(value: Any) -> int:
 def _float(value: Any) -> float:
     if isinstance(value, str):
         return _NOT_FINITE[value] if value in _NOT_FINITE else float(value)
-    return float(_expect(value, int, float))
+    return float(_expect(value, int, float, decimal.Decimal))
 
 
 def _boolean(value: Any) -> bool:
@@ -251,12 +262,25 @@ def _boolean(value: Any) -> bool:
 
 
 def _text(value: Any) -> str:
-    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    return value if isinstance(value, str) else _exact(value)
+
+
+def _exact(value: Any) -> str:
+    """Returns a JSON value as text with every digit of its numbers, which `json.dumps` does not write for a Decimal."""
+    if isinstance(value, decimal.Decimal):
+        return str(value)
+    if isinstance(value, list):
+        return f"[{','.join(map(_exact, value))}]"
+    if isinstance(value, dict):
+        return (
+            "{" + ",".join(f"{json.dumps(key, ensure_ascii=False)}:{_exact(each)}" for key, each in value.items()) + "}"
+        )
+    return json.dumps(value, ensure_ascii=False)
 
 
 def _decimal(value: Any) -> decimal.Decimal:
     try:
-        return decimal.Decimal(str(_expect(value, str, int, float)))
+        return decimal.Decimal(str(_expect(value, str, int, float, decimal.Decimal)))
     except decimal.InvalidOperation as error:
         raise ValueError(f"{_shown(value)} is not a decimal number") from error
 
