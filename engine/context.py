@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from pathlib import Path
 
 from dsl.contracts.connectors import Clock, Destination
+from dsl.contracts.errors import ErrorType, FatalError
+from dsl.contracts.redaction import remember
+from dsl.contracts.secret import Secret
 from dsl.contracts.stores import CheckpointStore, DeadLetterStore, Event, EventSink
 from engine.breaker import BreakerStore, MemoryBreakers
 from engine.control import Control
@@ -41,6 +45,21 @@ class SilentEvents:
         """Forgets the event."""
 
 
+def reveal_literal(secret: Secret) -> str:
+    """The value of a secret that the document itself holds; a run that is to resolve references is given another `reveal`.
+
+    Raises:
+        FatalError: It is a reference.
+    """
+    if secret.literal or "${" not in secret.text:
+        return remember(secret.text)
+    raise FatalError(
+        f"secret '{secret}' cannot be resolved here",
+        hint="give the run a store of secrets: RunContext(reveal=…)",
+        error_type=ErrorType.AUTH,
+    )
+
+
 @dataclass(frozen=True, kw_only=True)
 class RunContext:
     """Everything a run needs besides its plan.
@@ -60,6 +79,7 @@ class RunContext:
         threads: Threads of the relational operators of one stage.
         allow_python: Whether `python` nodes may run.
         allow_private_addresses: Whether `enrich` may call private addresses although its options do not say so.
+        reveal: Resolves a secret when an operator opens.
         dead_letter_destination: Where dead letters are written as rows, instead of `dead_letters`; opened once for each stage.
         breakers: The health of systems, shared by the stages.
         on_regression: What to do when a destination is behind its checkpoint.
@@ -82,6 +102,7 @@ class RunContext:
     threads: int = field(default_factory=lambda: os.cpu_count() or 1)
     allow_python: bool = False
     allow_private_addresses: bool = False
+    reveal: Callable[[Secret], str] = reveal_literal
     dead_letter_destination: Destination | None = None
     breakers: BreakerStore = field(default_factory=MemoryBreakers)
     on_regression: OnRegression = OnRegression.STOP

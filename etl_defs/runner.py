@@ -27,6 +27,7 @@ from etl_defs.library import Library
 from etl_defs.settings import Settings, read_settings
 from resources.stores.checkpoints import KeyValueCheckpoints, MemoryCheckpoints
 from resources.stores.dead_letters import LocalDeadLetters
+from resources.stores.secrets import reveal
 
 
 @dataclass(frozen=True)
@@ -124,6 +125,8 @@ class RunSession:
             memory_limit=settings.memory,
             threads=settings.threads,
             allow_python=settings.allow_python,
+            allow_private_addresses=settings.allow_private_addresses,
+            reveal=reveal,
             fingerprint=self.compiled.physical.fingerprint,
         )
 

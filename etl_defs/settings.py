@@ -26,6 +26,7 @@ class Settings:
         workflows: The folder of the workflow files, searched with its sub-folders.
         home: Where exchanges, dead letters and spilled data are kept.
         allow_python: Whether `python` nodes may run.
+        allow_private_addresses: Whether `enrich` may call addresses inside the own network although its options do not say so.
         memory: Bytes that the DuckDB sessions of a run may use.
         threads: Threads that the DuckDB sessions of a run may use.
     """
@@ -33,6 +34,7 @@ class Settings:
     workflows: Path
     home: Path
     allow_python: bool = False
+    allow_private_addresses: bool = False
     memory: int = MEMORY
     threads: int = THREADS
 
@@ -49,10 +51,15 @@ def read_settings(environment: Mapping[str, str] | None = None) -> Settings:
     return Settings(
         workflows=Path(given.get("HEADRACE_WORKFLOWS") or WORKFLOWS),
         home=Path(given.get("HEADRACE_HOME") or home).absolute(),
-        allow_python=given.get("HEADRACE_ALLOW_PYTHON", "").lower() in {"1", "true", "yes"},
+        allow_python=_says_yes(given, "HEADRACE_ALLOW_PYTHON"),
+        allow_private_addresses=_says_yes(given, "HEADRACE_ALLOW_PRIVATE_ADDRESSES"),
         memory=_size("HEADRACE_MEMORY", given.get("HEADRACE_MEMORY"), MEMORY),
         threads=_size("HEADRACE_THREADS", given.get("HEADRACE_THREADS"), min(THREADS, os.cpu_count() or 1)),
     )
+
+
+def _says_yes(given: Mapping[str, str], name: str) -> bool:
+    return given.get(name, "").lower() in {"1", "true", "yes"}
 
 
 def _size(name: str, text: str | None, default: int) -> int:

@@ -31,3 +31,10 @@ def test_sizes(text: str, size: int) -> None:
 def test_a_size_that_is_none_is_refused_by_name(text: str) -> None:
     with pytest.raises(SettingError, match="HEADRACE_MEMORY"):
         read_settings({"HEADRACE_MEMORY": text})
+
+
+@pytest.mark.parametrize("name", ["allow_python", "allow_private_addresses"])
+def test_what_is_allowed_is_said(name: str) -> None:
+    assert not getattr(read_settings({}), name)
+    for text, allowed in (("1", True), ("true", True), ("Yes", True), ("0", False), ("", False), ("no", False)):
+        assert getattr(read_settings({f"HEADRACE_{name.upper()}": text}), name) is allowed
