@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -60,10 +60,16 @@ class Library:
         settings: Says which folder.
         catalog: The connectors that are installed.
         environment: The variables that documents may name.
+        beside: Files outside the folder whose shared connections may be named, too.
     """
 
     def __init__(
-        self, settings: Settings, *, catalog: Catalog | None = None, environment: Mapping[str, str] | None = None
+        self,
+        settings: Settings,
+        *,
+        catalog: Catalog | None = None,
+        environment: Mapping[str, str] | None = None,
+        beside: Iterable[Path] = (),
     ) -> None:
         self.settings = settings
         self.compilations = 0
@@ -73,6 +79,7 @@ class Library:
         self._texts: dict[Path, str] = {}
         self._unshared: list[str] = []
         self._entries = _collided(each for path in workflow_files(settings.workflows) for each in self._outlined(path))
+        self._texts.update((path, path.read_text(encoding="utf-8", errors="replace")) for path in beside)
 
     @property
     def names(self) -> tuple[str, ...]:

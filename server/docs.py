@@ -17,7 +17,7 @@ from dsl.processors import PROCESSORS
 from dsl.schedule import Schedule, Trigger
 from resources.registry import InstalledCatalog
 from server.cli.main import cli
-from server.reference import option_rows
+from server.reference import OptionRow, option_rows
 
 ROOT = Path(__file__).parent.parent / "docs" / "reference"
 NOTICE = "<!-- Written by `make docs` from the specs: change those, not this page. -->\n"
@@ -156,8 +156,12 @@ def _subcommands(context: click.Context) -> Iterator[tuple[str, click.Command]]:
 
 
 def _options(cls: type) -> str:
-    rows = [(f"`{name}`", kind, default, doc) for name, kind, default, doc in option_rows(spec_of(cls).options)]
+    rows = [(f"`{each.name}`", _escaped(each.type), _default(each), _escaped(each.doc)) for each in option_rows(cls)]
     return _table(("option", "type", "default", "what it is"), rows) if rows else ""
+
+
+def _default(row: OptionRow) -> str:
+    return "**required**" if row.required else f"`{_escaped(row.default)}`" if row.default else ""
 
 
 def _table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:

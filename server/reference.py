@@ -1,32 +1,71 @@
-"""The reference as data: options, codes and functions in the words of their own specs; writes no file by itself."""
+"""The reference as data: options and promises in the words of their own specs; writes no file by itself."""
 
 from __future__ import annotations
 
 import dataclasses
 import typing
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
+from dataclasses import dataclass
 from datetime import timedelta
 from enum import StrEnum
 
+from dsl.contracts.capabilities import WriteMode
+from dsl.contracts.connectors import Destination
 from dsl.contracts.secret import Secret
 from dsl.contracts.spec import Option, spec_of
 
 
-def option_rows(options: Iterable[Option], prefix: str = "") -> Iterator[tuple[str, str, str, str]]:
-    """Yields (name, type, default, doc) of each option, those of nested blocks behind their block with dotted names."""
-    for each in sorted(options, key=lambda option: (not option.required, option.advanced)):
-        name = f"{prefix}{each.name}"
-        yield name, type_name(each), _default(each), each.doc
+@dataclass(frozen=True)
+class OptionRow:
+    """One option as people read it.
+
+    Attributes:
+        name: Its key, behind those of its block with dots.
+        type: Its type as the language calls it.
+        required: Whether it must be given.
+        default: Its value when absent, or "".
+        doc: What it is.
+    """
+
+    name: str
+    type: str
+    required: bool
+    default: str
+    doc: str
+
+    def as_json(self) -> dict[str, object]:
+        """Returns it for machines."""
+        return dataclasses.asdict(self)
+
+
+def option_rows(cls: type, prefix: str = "") -> Iterator[OptionRow]:
+    """Yields every option of a spec, those of nested blocks behind their block with dotted names."""
+    for each in sorted(spec_of(cls).options, key=lambda option: (not option.required, option.advanced)):
+        name, kind = f"{prefix}{each.name}", _write_modes(cls) if each.type is WriteMode else type_name(each)
+        yield OptionRow(name, kind, each.required, _default(each), each.doc)
         inner = _block(each.type)
         if inner is not None:
             suffix = "[]." if typing.get_origin(each.type) is tuple else "."
-            yield from option_rows(spec_of(inner).options, f"{name}{suffix}")
+            yield from option_rows(inner, f"{name}{suffix}")
+
+
+def _write_modes(cls: type) -> str:
+    """Returns the write modes that a destination has; the option's own type knows them all."""
+    able = cls.capabilities.write_modes if issubclass(cls, Destination) else frozenset(WriteMode)
+    return " | ".join(each for each in WriteMode if each in able)
+
+
+def promise_of(destination: type[Destination]) -> str:
+    """Returns what a destination promises, and how that was proven, in a few words."""
+    able = destination.capabilities
+    keyed = f" ({able.keyed_guarantee} with a key)" if able.keyed_guarantee not in {None, able.guarantee} else ""
+    return f"{able.guarantee}{keyed}, {able.proof}"
 
 
 def type_name(option: Option) -> str:
     """Returns an option's type as the language calls it."""
     if option.expression:
-        return f"expression ({option.expression})"
+        return "condition" if option.expression == "condition" else "expression"
     if option.template:
         return f"template ({option.template})"
     return "size" if option.unit == "size" else _type_name(option.type)
@@ -37,7 +76,7 @@ def _type_name(kind: object) -> str:
     if kind in simple:
         return simple[kind]
     if isinstance(kind, type) and issubclass(kind, StrEnum):
-        return " \\| ".join(each.value for each in kind)
+        return " | ".join(each.value for each in kind)
     arguments = typing.get_args(kind)
     if typing.get_origin(kind) is tuple:
         return f"list of {_type_name(arguments[0])}"
@@ -52,17 +91,28 @@ def _block(kind: object) -> type | None:
 
 
 def _default(option: Option) -> str:
-    if option.required:
-        return "required"
     value = option.default
-    if value is None or value in ((), {}) or dataclasses.is_dataclass(value):
+    if option.required or value is None or value in ((), {}) or dataclasses.is_dataclass(value):
         return ""
     if isinstance(value, tuple):
         return ", ".join(map(str, value))
-    return (
-        f"{value.total_seconds():g}s"
-        if isinstance(value, timedelta)
-        else str(value).lower()
-        if isinstance(value, bool)
-        else str(value)
-    )
+    if isinstance(value, timedelta):
+        return _duration(value)
+    if isinstance(value, bool):
+        return str(value).lower()
+    return _size(value) if option.unit == "size" and isinstance(value, int) else str(value)
+
+
+def _duration(value: timedelta) -> str:
+    seconds = value.total_seconds()
+    for unit, length in (("d", 86_400), ("h", 3600), ("m", 60)):
+        if seconds >= length and seconds % length == 0:
+            return f"{seconds / length:g}{unit}"
+    return f"{seconds:g}s" if seconds >= 1 or not seconds else f"{seconds * 1000:g}ms"
+
+
+def _size(value: int) -> str:
+    for unit, length in (("GiB", 2**30), ("MiB", 2**20), ("KiB", 2**10)):
+        if value >= length and value % length == 0:
+            return f"{value // length}{unit}"
+    return str(value)

@@ -2,27 +2,52 @@
 
 from __future__ import annotations
 
+import builtins
 import dataclasses
 import logging
 import time
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from enum import StrEnum
 from pathlib import Path
 
-from dagster import BetaWarning, DagsterInstance
+from dagster import BetaWarning, DagsterExecutionInterruptedError, DagsterInstance, ExecuteInProcessResult
 from dagster_shared.error import SerializableErrorInfo
 
-from dsl.contracts.errors import FencedError
+from dsl.contracts.errors import FencedError, UnavailableError
 from dsl.contracts.redaction import scrub
 from engine.report import RunReport
-from etl_defs.library import Library
+from etl_defs.library import Library, LoadError
 from etl_defs.repository import WorkflowRepository
 from etl_defs.settings import read_settings
 from etl_defs.watch import watched
 from server.home import prepare_home
 from server.progress import Progress
+
+# Whoever started the run sees it fail and decides: the daemon does not start it again behind their back.
+TAGS = {"dagster/max_retries": "0"}
+
+
+class Ending(StrEnum):
+    """How a run ended."""
+
+    FINISHED = "finished"
+    FAILED = "failed"
+    UNAVAILABLE = "unavailable"
+    INVALID = "invalid"
+    FENCED = "fenced"
+    INTERRUPTED = "interrupted"
+
+
+_ENDINGS = {
+    DagsterExecutionInterruptedError.__name__: Ending.INTERRUPTED,
+    KeyboardInterrupt.__name__: Ending.INTERRUPTED,
+    FencedError.__name__: Ending.FENCED,
+    LoadError.__name__: Ending.INVALID,
+    UnavailableError.__name__: Ending.UNAVAILABLE,
+}
 
 
 @dataclass(frozen=True)
@@ -31,44 +56,55 @@ class Launched:
 
     Attributes:
         run_id: Its id in Dagster.
-        success: Whether every stage finished.
-        fenced: Whether it ended because another run owns a stream.
+        ending: How it ended.
         report: What the stages did that ended.
         fault: Why it failed, as one text; "" if it did not.
     """
 
     run_id: str
-    success: bool
-    fenced: bool
+    ending: Ending
     report: RunReport
     fault: str
 
 
-def launch(path: Path, name: str, progress: Progress, tags: Mapping[str, str] | None = None) -> Launched:
+def launch(
+    path: Path, name: str, progress: Progress, *, beside: Iterable[Path] = (), tags: Mapping[str, str] | None = None
+) -> Launched:
     """Runs a workflow to its end.
 
     Args:
         path: The file it is in.
         name: Its Dagster name.
         progress: Shown the run while it goes on.
+        beside: Files whose shared connections the workflow may name.
         tags: Tags of the run.
     """
     prepare_home()
-    library = Library(dataclasses.replace(read_settings(), workflows=path))
+    library = Library(dataclasses.replace(read_settings(), workflows=path), beside=beside)
     began = time.monotonic()
     with _quiet(), DagsterInstance.get() as instance, watched(progress):
         job = WorkflowRepository(library).get_job(name)
-        result = job.execute_in_process(instance=instance, raise_on_error=False, tags=dict(tags or {}))
-        failures = [each.step_failure_data for each in result.all_events if each.is_step_failure]
+        result = job.execute_in_process(instance=instance, raise_on_error=False, tags={**TAGS, **(tags or {})})
+        errors = [] if result.success else _errors(result)
+        ending = Ending.FINISHED if result.success else _ending(errors)
+        if ending is Ending.INTERRUPTED:
+            instance.report_run_canceled(result.dagster_run, "Interrupted at the terminal that it was started from.")
     report = RunReport(name, result.run_id, tuple(progress.reports), time.monotonic() - began)
-    errors = [_cause(each.error) for each in failures if each.error is not None]
-    return Launched(
-        run_id=result.run_id,
-        success=result.success,
-        fenced=any(each.cls_name == FencedError.__name__ for each in errors),
-        report=report,
-        fault="\n".join(dict.fromkeys(_sentence(each) for each in errors)),
-    )
+    fault = "\n".join(dict.fromkeys(filter(None, map(_sentence, errors))))
+    return Launched(result.run_id, ending, report, fault)
+
+
+def _errors(result: ExecuteInProcessResult) -> list[SerializableErrorInfo]:
+    """Returns what made the stages fail; what made the run fail where it came to no stage."""
+    steps = [each.step_failure_data for each in result.all_events if each.is_step_failure]
+    found = [each.error for each in steps if each.error is not None]
+    runs = [each.job_failure_data for each in result.all_events if each.is_job_event and each.is_failure]
+    return [_cause(each) for each in found or [each.error for each in runs if each.error is not None]]
+
+
+def _ending(errors: Iterable[SerializableErrorInfo]) -> Ending:
+    found = [_ENDINGS[each.cls_name] for each in errors if each.cls_name in _ENDINGS]
+    return min(found, key=list(_ENDINGS.values()).index, default=Ending.FAILED)
 
 
 def _cause(error: SerializableErrorInfo) -> SerializableErrorInfo:
@@ -79,8 +115,10 @@ def _cause(error: SerializableErrorInfo) -> SerializableErrorInfo:
 
 
 def _sentence(error: SerializableErrorInfo) -> str:
-    """Returns an error's own text without the name of its class in front."""
+    """Returns an error's own text, without the name of its class in front unless that is Python's own."""
     text = error.message.strip()
+    if hasattr(builtins, error.cls_name or ""):
+        return scrub(f"a fault of Headrace itself: {text}")
     _, found, rest = text.partition(f"{error.cls_name}: ")
     return scrub(rest if found else text)
 

@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import textwrap
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 
 import click
-from rich.table import Table
 
-from dsl.bound import BoundNode
-from dsl.contracts.connectors import CheckResult, ConnectorKind, Destination, Source, Stream
-from dsl.contracts.spec import Option, spec_of
+from dsl.contracts.connectors import CheckResult, Connection, ConnectorKind, Destination, Source, Stream
+from dsl.contracts.errors import HeadraceError
+from dsl.contracts.redaction import scrub
+from dsl.contracts.spec import spec_of
+from dsl.expressions.types import show as show_type
 from resources.registry import InstalledCatalog
-from server.cli.deployment import compile_one
-from server.cli.outcomes import Exit, print_json
-from server.reference import option_rows, type_name
-from server.tables import terminal
+from server.cli.arguments import FILE, WORKFLOW, examples
+from server.cli.deployment import One, compile_one
+from server.cli.exits import Exit
+from server.cli.outcomes import json_option, print_json
+from server.reference import OptionRow, option_rows, promise_of
+from server.tables import list_table, terminal
+
+WIDTH = 78
 
 
 @click.group()
@@ -22,56 +29,57 @@ def connectors() -> None:
     """List, describe, check and discover connectors."""
 
 
-@connectors.command("list")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@connectors.command("list", epilog=examples("headrace connectors list", "headrace connectors list --json"))
+@json_option("Print JSON.")
 def list_connectors(as_json: bool) -> int:
-    """List every installed connector and what it can do."""
-    kinds = [each for each in map(InstalledCatalog().get, InstalledCatalog().kinds()) if each is not None]
+    """List every installed connector and what it can do.
+
+    One that cannot be loaded is named with its reason, and the command ends with 1.
+    """
+    found = installed()
     if as_json:
-        print_json([_kind_as_json(each) for each in kinds])
-        return Exit.DONE
-    table = Table("type", "system", "source", "destination", "guarantee", "proof", "extra")
-    for kind in kinds:
-        table.add_row(*_kind_row(kind))
-    terminal().print(table)
-    return Exit.DONE
+        print_json([*map(_kind_as_json, found.kinds), *({"type": k, "error": e} for k, e in found.broken.items())])
+    else:
+        table = list_table("type", "reads", "writes", "promise, proven by", "extra")
+        for kind in found.kinds:
+            table.add_row(*_kind_row(kind))
+        terminal().print(table)
+        for name, reason in found.broken.items():
+            click.echo(f"error: {name} cannot be used: {reason}", err=True)
+    return Exit.FAILED if found.broken else Exit.DONE
 
 
-@connectors.command()
-@click.argument("kind")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def _complete_kinds(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[str]:
+    del context, parameter
+    return [each for each in InstalledCatalog().kinds() if each.startswith(incomplete)]
+
+
+@connectors.command(epilog=examples("headrace connectors show postgres", "headrace connectors show file --json"))
+@click.argument("kind", metavar="TYPE", shell_complete=_complete_kinds)
+@json_option("Print JSON.")
 def show(kind: str, as_json: bool) -> int:
-    """Describe one connector: every option, its type, its default."""
+    """Describe one connector: what it promises, every option with its type and default, an example."""
     found = InstalledCatalog().get(kind)
     if found is None:
-        raise click.UsageError(f"no connector of type {kind!r}; installed: {', '.join(InstalledCatalog().kinds())}")
-    if as_json:
-        print_json(
-            {
-                **_kind_as_json(found),
-                "options": {title: [_option_as_json(each) for each in options] for title, options in _sections(found)},
-            }
+        raise click.UsageError(
+            f"no connector has the type {kind!r}; installed: {', '.join(InstalledCatalog().kinds())}"
         )
-        return Exit.DONE
-    click.echo(f"{found.title} (type: {found.kind})")
-    for title, options in _sections(found):
-        table = Table("option", "type", "default", "what it is", title=title, title_justify="left")
-        for row in option_rows(options):
-            table.add_row(*row)
-        terminal().print(table)
-    if found.example:
-        click.echo(found.example)
+    if as_json:
+        options = {title: [each.as_json() for each in option_rows(cls)] for title, cls in _parts(found)}
+        print_json({**_kind_as_json(found), "options": options, "example": found.example})
+    else:
+        click.echo("\n".join(_description(found)))
     return Exit.DONE
 
 
-@connectors.command()
-@click.argument("path")
-@click.option("--workflow", "name", help="Which workflow of the file.")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@connectors.command(epilog=examples("headrace connectors check orders.yaml"))
+@FILE
+@WORKFLOW
+@json_option("Print JSON.")
 def check(path: str, name: str | None, as_json: bool) -> int:
-    """Reach every system of a workflow and say what answered."""
-    _, compiled = compile_one(path, name)
-    results = {node.name: each.connection.check() for node, each in _endpoints(compiled.bound.nodes)}
+    """Reach every system of a workflow and say what answered; ends with 4 if one did not."""
+    one = compile_one(path, name)
+    results = {node: _checked(connection) for node, connection in _connections(one).items()}
     if as_json:
         print_json({node: {"healthy": each.healthy, "details": each.details} for node, each in results.items()})
     else:
@@ -80,86 +88,136 @@ def check(path: str, name: str | None, as_json: bool) -> int:
     return Exit.DONE if all(each.healthy for each in results.values()) else Exit.UNAVAILABLE
 
 
-@connectors.command()
-@click.argument("path")
+@connectors.command(epilog=examples("headrace connectors discover orders.yaml source"))
+@FILE
 @click.argument("node")
-@click.option("--workflow", "name", help="Which workflow of the file.")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@WORKFLOW
+@json_option("Print JSON.")
 def discover(path: str, node: str, name: str | None, as_json: bool) -> int:
     """List what the system behind a NODE of a workflow offers, with columns and keys."""
-    _, compiled = compile_one(path, name)
-    known = {bound.name: each for bound, each in _endpoints(compiled.bound.nodes)}
+    known = _connections(compile_one(path, name))
     if node not in known:
-        raise click.UsageError(f"no source or destination {node!r}; the workflow has: {', '.join(known)}")
-    streams = known[node].connection.discover()
+        raise click.UsageError(f"there is no source or destination {node!r}; the workflow has: {', '.join(known)}")
+    streams = known[node].discover()
     if as_json:
         print_json([_stream_as_json(each) for each in streams])
-        return Exit.DONE
-    for each in streams:
-        click.echo(
-            click.style(each.name, bold=True) + (f"  key: {', '.join(each.primary_key)}" if each.primary_key else "")
-        )
-        for column in each.schema or ():
-            click.echo(f"    {column.name}: {column.type}")
+    elif not streams:
+        click.echo("nothing to read there", err=True)
+    else:
+        click.echo(scrub("\n".join(line for each in streams for line in _stream_lines(each))))
     return Exit.DONE
 
 
-def _endpoints(nodes: tuple[BoundNode, ...]) -> Iterator[tuple[BoundNode, Source | Destination]]:
-    for each in nodes:
-        if isinstance(each.options, Source | Destination):
-            yield each, each.options
+@dataclass(frozen=True)
+class Installed:
+    """The connectors of this environment.
+
+    Attributes:
+        kinds: Those that can be used.
+        broken: Type -> why it cannot be used.
+    """
+
+    kinds: tuple[ConnectorKind, ...]
+    broken: Mapping[str, str]
+
+
+def installed() -> Installed:
+    """Loads every connector that is installed; one that cannot be loaded stops no other."""
+    catalog, kinds, broken = InstalledCatalog(), [], {}
+    for name in catalog.kinds():
+        try:
+            kind = catalog.get(name)
+        except HeadraceError as error:
+            broken[name] = f"{error.message} ({error.hint})"
+        else:
+            kinds += [kind] if kind is not None else []
+    return Installed(tuple(kinds), broken)
+
+
+def _connections(one: One) -> dict[str, Connection]:
+    nodes = one.compiled.bound.nodes
+    return {each.name: each.options.connection for each in nodes if isinstance(each.options, Source | Destination)}
+
+
+def _checked(connection: Connection) -> CheckResult:
+    try:
+        return connection.check()
+    except HeadraceError as error:  # a secret that cannot be had, a driver that is missing
+        return CheckResult(healthy=False, details=str(error))
+
+
+def _parts(kind: ConnectorKind) -> Iterator[tuple[str, type]]:
+    parts = {"connection": kind.connection, "source": kind.source, "destination": kind.destination}
+    yield from ((title, cls) for title, cls in parts.items() if cls is not None)
+
+
+def _description(kind: ConnectorKind) -> Iterator[str]:
+    yield click.style(kind.title, bold=True) + f" (type: {kind.kind})"
+    if kind.extra:
+        yield f"needs: pip install 'headrace[{kind.extra}]'"
+    if kind.source is not None:
+        yield f"reads: {', '.join(sorted(kind.source.capabilities.sync_modes))}"
+    if kind.destination is not None:
+        yield f"writes: {', '.join(sorted(kind.destination.capabilities.write_modes))}"
+        yield f"promise: {promise_of(kind.destination)}"
+    for title, cls in _parts(kind):
+        yield ""
+        yield click.style(title.capitalize(), bold=True)
+        yield from textwrap.wrap(spec_of(cls).summary, WIDTH, initial_indent="  ", subsequent_indent="  ")
+        for row in option_rows(cls):
+            yield from _option_lines(row)
+    if kind.example:
+        yield from ("", click.style("Example", bold=True), textwrap.indent(kind.example.strip("\n"), "  "))
+
+
+def _option_lines(row: OptionRow) -> Iterator[str]:
+    default = "required" if row.required else f"default {row.default}" if row.default else ""
+    yield from textwrap.wrap(
+        f"{row.name}: {', '.join(filter(None, (row.type, default)))}",
+        WIDTH,
+        initial_indent="  ",
+        subsequent_indent="    ",
+        break_on_hyphens=False,
+    )
+    yield from textwrap.wrap(row.doc, WIDTH, initial_indent="      ", subsequent_indent="      ")
 
 
 def _kind_row(kind: ConnectorKind) -> tuple[str, ...]:
-    target = kind.destination
+    source, target = kind.source, kind.destination
     return (
         kind.kind,
-        kind.title,
-        ", ".join(sorted(kind.source.capabilities.sync_modes)) if kind.source else "-",
+        ", ".join(sorted(source.capabilities.sync_modes)) if source else "-",
         ", ".join(sorted(target.capabilities.write_modes)) if target else "-",
-        target.capabilities.guarantee.value if target else "-",
-        target.capabilities.proof.value if target else "-",
-        f"headrace[{kind.extra}]" if kind.extra else "",
+        f"{target.capabilities.guarantee}, {target.capabilities.proof}" if target else "-",
+        kind.extra,
     )
 
 
 def _kind_as_json(kind: ConnectorKind) -> dict[str, object]:
-    target = kind.destination
+    able = kind.destination.capabilities if kind.destination else None
     return {
         "type": kind.kind,
         "title": kind.title,
         "extra": kind.extra,
         "sync_modes": sorted(kind.source.capabilities.sync_modes) if kind.source else [],
-        "write_modes": sorted(target.capabilities.write_modes) if target else [],
-        "guarantee": target.capabilities.guarantee if target else None,
-        "proof": target.capabilities.proof if target else None,
+        "write_modes": sorted(able.write_modes) if able else [],
+        "guarantee": able.guarantee if able else None,
+        "keyed_guarantee": able.keyed_guarantee or able.guarantee if able else None,
+        "proof": able.proof if able else None,
     }
 
 
-def _sections(kind: ConnectorKind) -> Iterator[tuple[str, tuple[Option, ...]]]:
-    classes: tuple[tuple[str, type | None], ...] = (
-        ("connection", kind.connection),
-        ("source", kind.source),
-        ("destination", kind.destination),
-    )
-    for title, cls in classes:
-        if cls is not None:
-            yield title, spec_of(cls).options
-
-
-def _options_as_json(kind: ConnectorKind) -> dict[str, list[dict[str, object]]]:
-    return {title: [_option_as_json(each) for each in options] for title, options in _sections(kind)}
-
-
-def _option_as_json(option: Option) -> dict[str, object]:
-    return {"name": option.name, "type": type_name(option), "required": option.required, "doc": option.doc}
-
-
 def _stream_as_json(stream: Stream) -> dict[str, object]:
-    columns = None if stream.schema is None else {each.name: str(each.type) for each in stream.schema}
+    columns = None if stream.schema is None else {each.name: show_type(each.type) for each in stream.schema}
     return {"name": stream.name, "primary_key": list(stream.primary_key), "columns": columns}
+
+
+def _stream_lines(stream: Stream) -> Iterator[str]:
+    key = f"  key: {', '.join(stream.primary_key)}" if stream.primary_key else ""
+    yield click.style(stream.name, bold=True) + key
+    yield from (f"    {column.name}: {show_type(column.type)}" for column in stream.schema or ())
 
 
 def _health_line(node: str, result: CheckResult) -> str:
     sign = click.style("healthy  ", fg="green") if result.healthy else click.style("unhealthy", fg="red")
-    return f"{sign}  {node}: {result.details}"
+    return scrub(f"{sign}  {node}: {result.details}")

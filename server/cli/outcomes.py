@@ -1,28 +1,29 @@
-"""How a command ends and how faults are shown: exit codes, diagnostics with the line they are about; no colours in JSON."""
+"""How a command ends: its exit code, one sentence for people or one JSON document for machines; never a traceback or a secret."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
-from enum import IntEnum
-from pathlib import Path
+import os
+import traceback
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 import click
 
+from dsl.contracts.errors import FencedError, HeadraceError, UnavailableError
 from dsl.contracts.redaction import scrub
-from dsl.diagnostics import Diagnostic
+from etl_defs.library import LoadError
+from etl_defs.settings import SettingError
+from server.cli.exits import Exit
+from server.cli.faults import Faulty, diagnostic_as_json, show_diagnostics
+
+TRACEBACK = "HEADRACE_TRACEBACK"
+C = TypeVar("C", bound=Callable[..., Any] | click.Command)
 
 
-class Exit(IntEnum):
-    """What the exit code of every sub-command means."""
-
-    DONE = 0
-    FAILED = 1
-    USAGE = 2
-    INVALID = 3
-    UNAVAILABLE = 4
-    FENCED = 5
-    INTERRUPTED = 130
+def json_option(doc: str) -> Callable[[C], C]:
+    """Returns the decorator of `--json`: with it stdout holds one JSON document, however the command ends."""
+    return click.option("--json", "as_json", is_flag=True, is_eager=True, callback=_note_json, help=doc)
 
 
 def print_json(value: object) -> None:
@@ -30,55 +31,71 @@ def print_json(value: object) -> None:
     click.echo(scrub(json.dumps(value, indent=2, ensure_ascii=False, default=str)))
 
 
-def diagnostic_as_json(found: Diagnostic) -> Mapping[str, object]:
-    """Returns a fault in the form that editors and CI systems read."""
-    span = found.span
-    return {
-        "path": span.path,
-        "line": span.line,
-        "column": span.column,
-        "code": str(found.code),
-        "message": found.message,
-        "hint": found.hint,
-    }
+def code_of(error: BaseException) -> Exit:
+    """Returns the exit code that belongs to an error."""
+    known = (
+        (FencedError, Exit.FENCED),
+        (UnavailableError, Exit.UNAVAILABLE),
+        (LoadError, Exit.INVALID),
+        (Faulty, Exit.INVALID),
+        (HeadraceError, Exit.FAILED),
+        (SettingError, Exit.USAGE),
+        (OSError, Exit.FAILED),
+        (click.exceptions.Abort, Exit.INTERRUPTED),
+        (Exception, Exit.INTERNAL),
+    )
+    return next((code for kind, code in known if isinstance(error, kind)), Exit.INTERRUPTED)
 
 
-def show_diagnostics(diagnostics: Iterable[Diagnostic], sources: Mapping[str, str]) -> None:
-    """Prints faults on stderr, each with the line it is about and a caret under the place.
-
-    Args:
-        diagnostics: The faults, already sorted.
-        sources: Path -> text of the documents they are in.
-    """
-    for each in diagnostics:
-        click.echo(f"{each.span}: " + click.style(str(each.code), fg="red") + f" {each.message}", err=True)
-        _show_line(each, sources.get(each.span.path, ""))
-        if each.hint:
-            click.echo(f"      = {each.hint}", err=True)
-
-
-def _show_line(found: Diagnostic, text: str) -> None:
-    lines = text.splitlines()
-    if 0 < found.span.line <= len(lines):
-        click.echo(f"{found.span.line:>5} | {lines[found.span.line - 1]}", err=True)
-        click.echo("      | " + " " * (found.span.column - 1) + "^", err=True)
+def tell(error: BaseException, *, as_json: bool = False) -> int:
+    """Says what ended a command, in one sentence on stderr or as JSON on stdout; returns the exit code."""
+    if isinstance(error, click.ClickException):
+        return _tell_usage(error, as_json=as_json)
+    code = code_of(error)
+    if code is Exit.INTERNAL and os.environ.get(TRACEBACK):
+        click.echo(scrub("".join(traceback.format_exception(error))), err=True)
+    if as_json:
+        print_json(error_as_json(error))
+    elif isinstance(error, Faulty):
+        show_diagnostics(error.diagnostics, error.texts)
+    else:
+        click.echo(scrub(_sentence(error, code)), err=True)
+    return code
 
 
-def workflow_files(paths: Iterable[str], default: Path) -> tuple[Path, ...]:
-    """Returns every workflow file under the given paths (or the deployment's folder when none is given).
-
-    Raises:
-        click.UsageError: A path does not exist, or there is no workflow file at all.
-    """
-    roots = [Path(each) for each in paths] or [default]
-    missing = [str(each) for each in roots if not each.exists()]
-    if missing:
-        raise click.UsageError(f"no such file or folder: {', '.join(missing)}")
-    found = [file for root in roots for file in ([root] if root.is_file() else _yaml_under(root))]
-    if not found:
-        raise click.UsageError(f"no *.yaml under {', '.join(map(str, roots))}; 'headrace init' writes a first one")
-    return tuple(found)
+def error_as_json(error: BaseException) -> dict[str, object]:
+    """Returns what ended a command in the form that scripts read."""
+    code = code_of(error)
+    facts: dict[str, object] = {"exit": int(code), "error": type(error).__name__, "message": str(error)}
+    if isinstance(error, HeadraceError):
+        facts |= {"message": error.message, "where": error.where, "hint": error.hint}
+    found: dict[str, object] = {"success": False, "error": facts}
+    if isinstance(error, Faulty):
+        found["diagnostics"] = [diagnostic_as_json(each) for each in error.diagnostics]
+    return found
 
 
-def _yaml_under(folder: Path) -> list[Path]:
-    return sorted(each for each in folder.rglob("*") if each.suffix in {".yaml", ".yml"} and each.is_file())
+def _note_json(context: click.Context, parameter: click.Parameter, value: bool) -> bool:
+    del parameter
+    if isinstance(context.obj, dict):
+        context.obj["as_json"] = value
+    return value
+
+
+def _tell_usage(error: click.ClickException, *, as_json: bool) -> int:
+    code = int(error.exit_code)
+    if as_json:
+        facts = {"exit": code, "error": type(error).__name__, "message": error.format_message()}
+        print_json({"success": False, "error": facts})
+    else:
+        error.show()
+    return code
+
+
+def _sentence(error: BaseException, code: Exit) -> str:
+    if code is Exit.INTERRUPTED:
+        return "Interrupted; nothing was changed."
+    if code is Exit.INTERNAL:
+        said = " ".join(str(error).split())
+        return f"error: a fault of Headrace itself: {type(error).__name__}: {said} ({TRACEBACK}=1 shows where; please report it)"
+    return f"error: {error}"

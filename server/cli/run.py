@@ -2,39 +2,86 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
-from server.cli.deployment import compile_one
-from server.cli.outcomes import Exit, print_json
-from server.progress import Progress
-from server.tables import print_nodes, print_report, terminal
+from server.cli.arguments import FILE, WORKFLOW, examples
+from server.cli.deployment import compile_one, neighbours
+from server.cli.exits import Exit
+from server.cli.outcomes import json_option, print_json
+
+if TYPE_CHECKING:
+    from server.progress import Progress
+    from server.runs import Launched
+
+AGAIN = "Run it again to go on from there."
+_CODES = {
+    "finished": Exit.DONE,
+    "failed": Exit.FAILED,
+    "unavailable": Exit.UNAVAILABLE,
+    "invalid": Exit.INVALID,
+    "fenced": Exit.FENCED,
+    "interrupted": Exit.INTERRUPTED,
+}
 
 
-@click.command()
-@click.argument("path")
-@click.option("--workflow", "name", help="Which workflow of the file.")
+@click.command(
+    epilog=examples(
+        "headrace run orders.yaml",
+        "headrace run orders.yaml --nodes",
+        "headrace run orders.yaml --json > report.json",
+    )
+)
+@FILE
+@WORKFLOW
 @click.option("--nodes", is_flag=True, help="Also show rows and time of every node.")
-@click.option("--json", "as_json", is_flag=True, help="Print the report as JSON; no progress is shown.")
+@json_option("Print the report as JSON, and no progress.")
 def run(path: str, name: str | None, nodes: bool, as_json: bool) -> int:
     """Run a workflow now, in this process; the run stands in the UI like any other.
 
     A run goes on where the last one ended: what has been committed is not read again, and nothing is written twice.
+    Ctrl-C ends it at the next batch boundary, with what it has read so far committed.
     """
-    from server.runs import Launched, launch  # loads Dagster, which a document that does not compile never needs
+    # Loads Dagster, which a document that does not compile never needs.
+    one = compile_one(path, name)
+    from server.progress import Progress
+    from server.runs import launch
+    from server.tables import print_nodes, print_report, private_stderr
 
-    _, compiled = compile_one(path, name)
-    progress = Progress(tuple(each.id for each in compiled.physical.stages))
-    with progress.shown(terminal(stderr=True, quiet=as_json)):
-        done: Launched = launch(Path(path), compiled.workflow.dagster_name, progress)
+    workflow, physical = one.compiled.workflow, one.compiled.physical
+    progress = Progress(tuple(each.id for each in physical.stages))
+    with nullcontext() if as_json else progress.shown(private_stderr()):
+        done = launch(Path(path), workflow.dagster_name, progress, beside=neighbours(Path(path)))
+    code = _CODES[done.ending]
     if as_json:
-        print_json({"run_id": done.run_id, "success": done.success, "error": done.fault, **done.report.as_json()})
-    else:
-        print_report(done.report)
-        if nodes:
-            print_nodes(done.report.stages)
-    if done.success:
-        return Exit.DONE
-    click.echo(f"error: {done.fault}\nThe run is {done.run_id}: headrace ui shows its log.", err=True)
-    return Exit.FENCED if done.fenced else Exit.FAILED
+        print_json(_as_json(done, progress, code))
+        return code
+    print_report(done.report, done.ending)
+    if nodes:
+        print_nodes(done.report.stages)
+    if code is not Exit.DONE:
+        click.echo(_last_words(done, progress), err=True)
+    return code
+
+
+def _as_json(done: Launched, progress: Progress, code: Exit) -> dict[str, object]:
+    found: dict[str, object] = {"success": code is Exit.DONE, **done.report.as_json(), "outcome": str(done.ending)}
+    found["committed"] = {name: {"rows": each.committed, "epoch": each.epoch} for name, each in progress.seen.items()}
+    if code is not Exit.DONE:
+        found["error"] = {"exit": int(code), "message": done.fault}
+    return found
+
+
+def _last_words(done: Launched, progress: Progress) -> str:
+    committed = [
+        f"{name}: {each.committed:,} rows committed, epoch {each.epoch}." for name, each in progress.seen.items()
+    ]
+    if done.ending == "interrupted":
+        return "\n".join(["Interrupted.", *committed, AGAIN])
+    said = [f"error: {done.fault}"]
+    if any(each.committed for each in progress.seen.values()):
+        said += [*committed, f"What is committed stays. {AGAIN}"]
+    return "\n".join([*said, f"The run is {done.run_id}: 'headrace ui' shows its log."])

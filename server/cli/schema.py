@@ -6,15 +6,17 @@ import click
 
 from dsl.schema import document_schema
 from resources.registry import InstalledCatalog
-from server.cli.outcomes import Exit, print_json
+from server.cli.arguments import examples
+from server.cli.exits import Exit
+from server.cli.outcomes import print_json
 
 
-@click.command()
+@click.command(epilog=examples("headrace schema > headrace.schema.json"))
 def schema() -> int:
-    """Print the JSON Schema of workflow files.
+    """Print the JSON Schema of workflow files, with every connector that is installed.
 
-    Save it as headrace.schema.json and begin a file with
-    `# yaml-language-server: $schema=headrace.schema.json`: the editor then completes and checks as you type.
+    Save it as headrace.schema.json and begin a file with "# yaml-language-server: $schema=headrace.schema.json": the
+    editor then completes and checks as you type. 'headrace init' does both.
     """
     print_json(document_schema(InstalledCatalog()))
     return Exit.DONE
