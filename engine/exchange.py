@@ -252,7 +252,7 @@ class ExchangeWriter(BatchWriter):
         folder.prepare()
         self._folder, self._schema, self._token = folder, schema, token
         self._fence = folder.fence()
-        folder.sweep(set())
+        folder.sweep()
         self._last = folder.last()
         self._open: _Segment | None = None
 
@@ -271,32 +271,42 @@ class ExchangeWriter(BatchWriter):
     def commit(self, epoch: int, state: State, *, final: bool = False) -> WriteStats:
         self._folder.check_fence(self._fence)
         segment, self._open = self._open, None
-        with disk_faults(self._folder.path):
-            if segment is not None:
-                segment.writer.close()
-        manifest = self._manifest(epoch, state, segment)
-        self._folder.publish(manifest)
+        try:
+            with disk_faults(self._folder.path):
+                if segment is not None:
+                    segment.writer.close()
+                manifest = self._manifest(epoch, state, segment)
+            self._folder.publish(manifest, self._fence)
+        except BaseException:
+            # A segment that no manifest can name is removed at once: on a full disk its room is needed.
+            if segment is not None and not self._folder.has(epoch):
+                segment.file.discard()
+            raise
+        if segment is not None:
+            segment.file.close()
         self._last = manifest
         return WriteStats(manifest.rows, manifest.bytes, inserted=manifest.rows, updated=0)
 
     def close(self) -> None:
         segment, self._open = self._open, None
         if segment is not None:
-            segment.file.close()
-            segment.file.path.unlink(missing_ok=True)
+            segment.file.discard()
 
     def _begin(self) -> _Segment:
         number = 1 if self._last is None else self._last.epoch + 1
         file = HashingFile(self._folder.path / f"{number:012}-{self._fence}.arrow")
         options = pa.ipc.IpcWriteOptions(compression="lz4")
-        return _Segment(file, pa.ipc.new_stream(pa.PythonFile(file, mode="w"), self._schema, options=options))
+        try:
+            return _Segment(file, pa.ipc.new_stream(pa.PythonFile(file, mode="w"), self._schema, options=options))
+        except BaseException:
+            file.discard()
+            raise
 
     def _manifest(self, epoch: int, state: State, segment: _Segment | None) -> Manifest:
         last = self._last
         begins = last is None or last.closes
         generation = (0 if last is None else last.generation) + (1 if begins else 0)
-        with disk_faults(self._folder.path):
-            digest = "" if segment is None else segment.file.finish()
+        digest = "" if segment is None else segment.file.finish()
         return Manifest(
             epoch=epoch,
             generation=generation,

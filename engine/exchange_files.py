@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import errno
+import fcntl
 import hashlib
 import io
 import json
@@ -17,7 +18,7 @@ from typing import Any, BinaryIO
 
 import pyarrow as pa
 
-from dsl.contracts.errors import FatalError, FencedError
+from dsl.contracts.errors import FatalError, FencedError, RetryableError
 from dsl.contracts.state import Json, State
 
 _MANIFEST = re.compile(r"^(\d{12})\.json$")
@@ -67,7 +68,7 @@ def schema_text(schema: pa.Schema) -> str:
 
 
 class HashingFile(io.RawIOBase):
-    """A new file that is hashed while it is written, and is on disk once closed.
+    """A new file that is hashed while it is written, and locked until it is closed: so a living writer's is told from a dead one's.
 
     Args:
         path: Must not exist yet.
@@ -76,6 +77,7 @@ class HashingFile(io.RawIOBase):
     def __init__(self, path: Path) -> None:
         self.path = path
         self._file: BinaryIO = path.open("xb")
+        fcntl.flock(self._file, fcntl.LOCK_EX)
         self._hash = hashlib.sha256()
         self.size = 0
 
@@ -95,14 +97,18 @@ class HashingFile(io.RawIOBase):
         """Leaves flushing to `finish`."""
 
     def finish(self) -> str:
-        """Forces the file to disk and returns its sha256."""
+        """Forces the file to disk and returns its sha256; it stays locked."""
         self._file.flush()
         os.fsync(self._file.fileno())
-        self.close()
         return self._hash.hexdigest()
 
+    def discard(self) -> None:
+        """Removes the file."""
+        self.path.unlink(missing_ok=True)
+        self.close()
+
     def close(self) -> None:
-        """Closes the file."""
+        """Closes the file, which frees it."""
         super().close()
         # After a failed write the buffer cannot be flushed either; the file is thrown away then.
         with suppress(OSError):
@@ -130,7 +136,16 @@ class ExchangeFolder:
         Raises:
             FatalError: One of them is damaged.
         """
-        return [self._read(epoch) for epoch in self._numbers(_MANIFEST)]
+        found = []
+        for epoch in self._numbers(_MANIFEST):
+            # Another run may collect what every consumer has read, between the listing and the reading.
+            with suppress(FileNotFoundError):
+                found.append(self._read(epoch))
+        return found
+
+    def has(self, epoch: int) -> bool:
+        """Whether an epoch is committed, by whomever."""
+        return self._manifest_path(epoch).exists()
 
     def last(self) -> Manifest | None:
         """The newest manifest: the exchange's token."""
@@ -161,11 +176,12 @@ class ExchangeFolder:
         if max(self._numbers(_FENCE), default=0) != fence:
             raise FencedError("a newer run writes this exchange", where=str(self.path.name))
 
-    def publish(self, manifest: Manifest) -> None:
+    def publish(self, manifest: Manifest, fence: int) -> None:
         """Creates a manifest, atomically and only once: the commit.
 
         Raises:
-            FencedError: The epoch exists already.
+            FencedError: The exchange was taken over.
+            RetryableError: The writer before this one committed the epoch while it was being fenced.
             FatalError: The disk is full.
         """
         final = self._manifest_path(manifest.epoch)
@@ -179,7 +195,11 @@ class ExchangeFolder:
                 # A link fails where a rename would silently replace what a newer run wrote.
                 os.link(partial, final)
         except FileExistsError as error:
-            raise FencedError(f"epoch {manifest.epoch} was committed by another run", where=self.path.name) from error
+            self.check_fence(fence)
+            late = f"epoch {manifest.epoch} was committed by the run before, just as this one took over"
+            raise RetryableError(late, where=self.path.name) from error
+        except FileNotFoundError as error:
+            raise FencedError("a newer run cleaned this exchange", where=self.path.name) from error
         finally:
             partial.unlink(missing_ok=True)
         sync_folder(self.path)
@@ -206,12 +226,14 @@ class ExchangeFolder:
             (self.path / manifest.file).unlink(missing_ok=True)
         self._manifest_path(manifest.epoch).unlink(missing_ok=True)
 
-    def sweep(self, keep: set[str]) -> None:
-        """Removes the segments that belong to no manifest: what crashed writers left."""
-        known = {each.file for each in self.manifests()} | keep
-        for each in (*self.path.glob("*.arrow"), *self.path.glob("*.partial")):
-            if each.name not in known:
+    def sweep(self) -> None:
+        """Removes what dead writers left: segments that belong to no manifest and that nobody holds, and half-made manifests."""
+        known = {each.file for each in self.manifests()}
+        for each in self.path.glob("*.arrow"):
+            if each.name not in known and _is_free(each):
                 each.unlink(missing_ok=True)
+        for each in self.path.glob("*.partial"):
+            each.unlink(missing_ok=True)
 
     def _numbers(self, pattern: re.Pattern[str]) -> list[int]:
         try:
@@ -233,6 +255,18 @@ class ExchangeFolder:
             return Manifest(**body)
         except (ValueError, KeyError, TypeError) as error:
             raise damaged(path, f"it cannot be read: {error}") from error
+
+
+def _is_free(path: Path) -> bool:
+    """Whether no living process writes a file. One that was taken over still may publish it, if it asked before."""
+    try:
+        with path.open("rb") as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except FileNotFoundError:
+        return True
+    return True
 
 
 def _canonical(body: Json | dict[str, object]) -> bytes:
