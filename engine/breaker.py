@@ -12,6 +12,10 @@ from dsl.contracts.errors import UnavailableError
 from dsl.contracts.policies import CircuitBreakerPolicy
 
 
+class OpenBreakerError(UnavailableError):
+    """A breaker refused a call; nothing was asked of the system."""
+
+
 @dataclass(frozen=True)
 class Health:
     """What is known of one system.
@@ -77,7 +81,7 @@ class Breaker:
         """Lets a call through, or refuses it.
 
         Raises:
-            UnavailableError: The breaker is open; `after` says how many seconds are left.
+            OpenBreakerError: The breaker is open; `after` says how many seconds are left.
         """
         while True:
             health = self.store.get(self.key)
@@ -107,8 +111,8 @@ class Breaker:
             if self.store.swap(self.key, health, Health(failures, until)):
                 return
 
-    def _refusal(self, left: timedelta) -> UnavailableError:
-        return UnavailableError(
+    def _refusal(self, left: timedelta) -> OpenBreakerError:
+        return OpenBreakerError(
             f"the circuit breaker is open after {self.policy.failures} failures in a row",
             where=self.key,
             hint=f"it lets one call through in {left.total_seconds():.0f} s",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextvars import copy_context
@@ -138,8 +139,10 @@ class Crew:
             action()
 
     def join(self, seconds: float) -> tuple[str, ...]:
-        """Waits for every thread, each at most so long; returns the names of those that still run."""
+        """Waits for every thread, in all at most so long; returns the names of those that still run."""
+        until = time.monotonic() + seconds
+        # A thread that is being joined may start others; a loop over a list sees what is appended to it.
         for thread in self._threads:
             if thread is not threading.current_thread():
-                thread.join(seconds)
+                thread.join(max(0.0, until - time.monotonic()))
         return tuple(each.name for each in self._threads if each.is_alive())

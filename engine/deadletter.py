@@ -6,8 +6,8 @@ import base64
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Sequence
-from datetime import datetime
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Protocol
 
 import pyarrow as pa
@@ -17,12 +17,13 @@ from dsl.contracts.errors import BudgetExceededError, ErrorType, FatalError, Hea
 from dsl.contracts.policies import DeadLetterPolicy, OnError, Policies
 from dsl.contracts.redaction import scrub
 from dsl.contracts.rows import Rejection
-from dsl.contracts.state import VERSION, Json
+from dsl.contracts.state import VERSION, Json, State
 from dsl.contracts.stores import DeadLetter, DeadLetterStore
 from engine.flow import Ledger, Rejected
 
 FLUSH_ROWS = 1_000
 RATIO_ROWS = 1_000
+_SHORT = 32
 _TEXTS = ("id", "workflow", "stage", "node", "code", "reason", "row", "run_id")
 SCHEMA = pa.schema(
     [pa.field(name, pa.string(), nullable=False) for name in _TEXTS]
@@ -102,13 +103,16 @@ class Letters(Protocol):
     """Where the dead letters of one stage go."""
 
     def add(self, letters: Sequence[DeadLetter]) -> None:
-        """Keeps them durably; the same id twice counts once."""
+        """Takes dead letters of the open epoch."""
+
+    def keep(self, epoch: int) -> None:
+        """Makes durable what was taken, before its epoch commits."""
 
     def forget(self) -> None:
-        """Their epoch is committed: a replay will not bring them again."""
+        """The epoch is committed: a replay will not bring its dead letters again."""
 
     def close(self) -> None:
-        """Releases everything."""
+        """Releases everything; what was taken and not kept is discarded."""
 
 
 class StoredLetters:
@@ -122,8 +126,11 @@ class StoredLetters:
         self._store = store
 
     def add(self, letters: Sequence[DeadLetter]) -> None:
-        """Keeps them; the store drops ids that it knows."""
+        """Keeps them at once; the store drops ids that it knows."""
         self._store.add(letters)
+
+    def keep(self, epoch: int) -> None:
+        """They are kept already."""
 
     def forget(self) -> None:
         """The store knows its ids by itself."""
@@ -133,53 +140,68 @@ class StoredLetters:
 
 
 class WrittenLetters:
-    """Writes dead letters to a destination as rows of `SCHEMA`, each id once.
+    """Writes dead letters to a destination as rows of `SCHEMA`, each once.
 
-    The destination's token remembers the ids whose epoch has not been committed yet: what a replay may bring again.
+    They are committed just before their epoch. Whoever dies between the two commits leaves the ids in the token, with the
+    epoch they belong to: what a replay brings again is known by them.
 
     Args:
         destination: Where to.
         token: The stream whose rows are refused.
+        committed: Its last committed epoch.
     """
 
-    def __init__(self, destination: Destination, token: Token) -> None:
+    def __init__(self, destination: Destination, token: Token, committed: int) -> None:
         own = Token(token.workflow, f"{token.stage}.dead_letters", token.split, token.run_id, token.retain)
         self._token = token
         self._writer: BatchWriter = destination.open_writer(SCHEMA, own)
-        committed = self._writer.get_state()
-        self._epoch = 0 if committed is None else committed.epoch
-        open_ids = None if committed is None else committed.state.get("open_ids")
-        self._open = {str(each) for each in open_ids} if isinstance(open_ids, list) else set[str]()
+        last = self._writer.get_state()
+        self._epoch = 0 if last is None else last.epoch
+        self._known = _open_ids(None if last is None else last.state, committed)
+        self._added = False
 
     def add(self, letters: Sequence[DeadLetter]) -> None:
-        """Writes and commits those that are new.
+        """Writes those that are new.
 
         Raises:
             FatalError: The destination refused a dead letter.
         """
-        fresh = [each for each in letters if each.id[:32] not in self._open]
+        fresh = [each for each in letters if each.id[:_SHORT] not in self._known]
         if not fresh:
             return
         refused = self._writer.write(_rows_of(fresh, self._token))
         if refused:
             raise FatalError(f"the dead-letter destination refused a row: {refused[0].reason}", where="dead_letter")
-        self._open |= {each.id[:32] for each in fresh}
-        ids: list[Json] = [*sorted(self._open)]
-        self._epoch += 1
-        self._writer.commit(self._epoch, {"v": VERSION, "open_ids": ids})
+        self._known |= {each.id[:_SHORT] for each in fresh}
+        self._added = True
+
+    def keep(self, epoch: int) -> None:
+        """Commits them, with their ids and the epoch they belong to."""
+        if self._added:
+            ids: list[Json] = [*sorted(self._known)]
+            self._epoch += 1
+            self._writer.commit(self._epoch, {"v": VERSION, "epoch": epoch, "open_ids": ids})
+            self._added = False
 
     def forget(self) -> None:
-        """Forgets the ids; the next commit writes that down."""
-        self._open.clear()
+        """Forgets the ids."""
+        self._known.clear()
 
     def close(self) -> None:
         """Closes the writer."""
         self._writer.close()
 
 
-def letters_for(store: DeadLetterStore, destination: Destination | None, token: Token) -> Letters:
-    """Opens where the dead letters of a stage go."""
-    return StoredLetters(store) if destination is None else WrittenLetters(destination, token)
+def _open_ids(state: State | None, committed: int) -> set[str]:
+    epoch, ids = (state or {}).get("epoch"), (state or {}).get("open_ids")
+    # Of an epoch that did commit nothing will come again; a later refresh may refuse the very same row anew.
+    is_open = isinstance(epoch, int) and epoch > committed
+    return {str(each) for each in ids} if is_open and isinstance(ids, list) else set()
+
+
+def letters_for(store: DeadLetterStore, destination: Destination | None, token: Token, committed: int) -> Letters:
+    """Opens where the dead letters of a stage go, given its last committed epoch."""
+    return StoredLetters(store) if destination is None else WrittenLetters(destination, token, committed)
 
 
 class LetterBox:
@@ -189,12 +211,17 @@ class LetterBox:
         letters: Where they go.
         token: The stream.
         clock: Tells the time.
+
+    Attributes:
+        pending: Dead letters of the open epoch.
+        failed: Whether handing on went wrong: then the destination is not at fault.
     """
 
     def __init__(self, letters: Letters, token: Token, clock: Clock) -> None:
         self._letters, self._token, self._clock = letters, token, clock
         self._waiting: list[Rejected] = []
         self.pending = 0
+        self.failed = False
 
     def take(self, refused: Sequence[Rejected], epoch: int) -> None:
         """Takes refused rows of the open epoch.
@@ -206,12 +233,16 @@ class LetterBox:
         self._waiting.extend(kept)
         self.pending += len(kept)
         while len(self._waiting) >= FLUSH_ROWS:
-            self._send(self._waiting[:FLUSH_ROWS], epoch)
+            with self._sending():
+                self._letters.add(self._written(self._waiting[:FLUSH_ROWS], epoch))
             del self._waiting[:FLUSH_ROWS]
 
     def flush(self, epoch: int) -> None:
-        """Hands on the rest; after it the epoch may commit."""
-        self._send(self._waiting, epoch)
+        """Hands on the rest and has all of them kept; after it the epoch may commit."""
+        with self._sending():
+            if self._waiting:
+                self._letters.add(self._written(self._waiting, epoch))
+            self._letters.keep(epoch)
         self._waiting.clear()
 
     def committed(self) -> None:
@@ -219,23 +250,24 @@ class LetterBox:
         self.pending = 0
         self._letters.forget()
 
-    def _send(self, refused: Sequence[Rejected], epoch: int) -> None:
-        if not refused:
-            return
-        now = self._clock.now()
+    @contextmanager
+    def _sending(self) -> Iterator[None]:
         try:
-            self._letters.add([self._letter(each, epoch, now) for each in refused])
-        except HeadraceError:
-            raise
+            yield
         except OSError as error:
+            self.failed = True
             raise UnavailableError(
                 f"dead letters could not be kept: {error}",
                 where="dead letters",
                 hint="nothing of the epoch was committed",
             ) from error
+        except HeadraceError:
+            self.failed = True
+            raise
 
-    def _letter(self, refused: Rejected, epoch: int, now: datetime) -> DeadLetter:
-        return DeadLetter(refused.id, self._token.key, epoch, refused.rejection, now, self._token.run_id)
+    def _written(self, refused: Sequence[Rejected], epoch: int) -> list[DeadLetter]:
+        now, key, run = self._clock.now(), self._token.key, self._token.run_id
+        return [DeadLetter(each.id, key, epoch, each.rejection, now, run) for each in refused]
 
 
 def check_budget(policy: DeadLetterPolicy, rejected: int, read: int, *, ended: bool, where: str) -> None:

@@ -12,7 +12,7 @@ from dsl.contracts.policies import CheckpointPolicy
 from dsl.contracts.rows import WriteStats
 from dsl.contracts.state import State
 from engine.deadletter import FLUSH_ROWS, LetterBox
-from engine.flow import Counts, Flow, Ledger
+from engine.flow import Counts, Flow, Ledger, same_place
 
 
 @dataclass
@@ -22,6 +22,7 @@ class Epoch:
     Attributes:
         number: Its number once it commits.
         began: When it was opened.
+        before: The stage's state when it was opened.
         ledger: Its books.
         rows: Rows the writer accepted.
         size: Bytes of them.
@@ -31,6 +32,7 @@ class Epoch:
 
     number: int
     began: datetime
+    before: State | None = None
     ledger: Ledger = field(default_factory=Ledger)
     rows: int = 0
     size: int = 0
@@ -64,7 +66,10 @@ class Epoch:
         # Rows that were read and filtered move the state as well: a long dry stretch must not be read again after a crash.
         if self.read >= 10 * policy.rows:
             return True
-        return policy.period is not None and self.read > 0 and now - self.began >= policy.period
+        if policy.period is None or now - self.began < policy.period:
+            return False
+        # A state that moves without rows is worth a commit too: a replication slot is freed by nothing else.
+        return self.read > 0 or not same_place(self.state, self.before)
 
 
 @dataclass(frozen=True)
@@ -121,15 +126,23 @@ class Committer:
     clock: Clock
     exact: bool
 
-    def commit(self, epoch: Epoch, state: State, *, final: bool) -> tuple[WriteStats, timedelta]:
-        """Commits an epoch.
+    def prepare(self, epoch: Epoch) -> None:
+        """Balances the books of an epoch and has its dead letters kept; after it only the commit itself is missing.
 
         Raises:
-            ReconciliationError: Its rows do not add up (nothing is committed), or the destination counts others than we.
+            ReconciliationError: Its rows do not add up.
+            UnavailableError: Its dead letters could not be kept.
         """
         self.edges.check(epoch.ledger, self.token.key)
-        began = self.clock.now()
         self.box.flush(epoch.number)
+
+    def commit(self, epoch: Epoch, state: State, *, final: bool) -> tuple[WriteStats, timedelta]:
+        """Commits an epoch that was prepared.
+
+        Raises:
+            ReconciliationError: The destination counts other rows than we.
+        """
+        began = self.clock.now()
         stats = self.writer.commit(epoch.number, state, final=final)
         self.box.committed()
         if self.exact and stats.rows >= 0 and stats.rows != epoch.rows:

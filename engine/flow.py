@@ -109,7 +109,7 @@ class Flow:
     @property
     def size(self) -> int:
         """Bytes it keeps in memory, about."""
-        return self.rows.nbytes + 256 * len(self.ledger.rejected)
+        return self.rows.nbytes + sum(256 + each.rejection.row.nbytes for each in self.ledger.rejected)
 
 
 def combined(inputs: Mapping[str, State], operators: Mapping[str, State]) -> State:
@@ -138,6 +138,11 @@ def merged(states: Iterable[State]) -> State:
             if isinstance(held, dict):
                 parts.update({node: each for node, each in held.items() if isinstance(each, dict)})
     return combined(inputs, operators)
+
+
+def same_place(one: State | None, other: State | None) -> bool:
+    """Whether two states of a stage resume at the same place, whoever committed them."""
+    return all((one or {}).get(kind) == (other or {}).get(kind) for kind in ("inputs", "operators"))
 
 
 def digest(state: State | None) -> str:

@@ -35,16 +35,16 @@ class Reading:
         open: Opens a reader at a state.
         schema: What the rest of the stage expects of it.
         policies: The node's policies.
-        system: What it reads: `Source.physical_name`.
         restarts: Whether a complete refresh begins anew.
+        waiting: Whether there is more after a state (an exchange's further generation).
     """
 
     node: str
     open: Callable[[State | None], BatchReader]
     schema: pa.Schema
     policies: Policies
-    system: tuple[str, ...]
-    restarts: bool
+    restarts: bool = True
+    waiting: Callable[[State | None], bool] = lambda _: False
 
 
 @dataclass
@@ -75,20 +75,12 @@ class OpenLeaf(OpenNode):
         self._waiting_since: float | None = None
         self.error: BaseException | None = None
         self.state: State | None = None
-        self.finished = self.restarted = False
+        self.complete = self.restarted = False
 
-    def resume(self, state: State | None, *, final: bool) -> None:
-        """Says where the reader begins.
-
-        A complete refresh starts over, unless the run before died between its last rows and its final commit: then only
-        that commit is missing.
-
-        Args:
-            state: The source's committed state.
-            final: Whether that commit was the last one of its run.
-        """
-        self.finished = self.reading.restarts and not final and is_complete(state)
-        self.restarted = self.reading.restarts and final and is_complete(state)
+    def resume(self, state: State | None) -> None:
+        """Says where the reader begins: after the source's committed state, or at the beginning once that is complete."""
+        self.complete = is_complete(state)
+        self.restarted = self.reading.restarts and self.complete
         self.state = None if self.restarted else state
 
     def channel(self) -> Channel[Flow]:
@@ -138,19 +130,12 @@ class OpenLeaf(OpenNode):
 
     def _work(self, channel: Channel[Flow]) -> None:
         try:
-            if self.finished:
-                self._send_finished(channel)
-            else:
-                self._read(channel)
+            self._read(channel)
         except BaseException as error:  # noqa: BLE001 - carried to the thread that waits for it
             self.error = error
             channel.end(error)
         else:
             channel.end()
-
-    def _send_finished(self, channel: Channel[Flow]) -> None:
-        state = self.state or {}
-        channel.put(Flow(empty(self.schema), combined({self.key: state}, {}), digest(state), Ledger()), rows=0, size=0)
 
     def _read(self, channel: Channel[Flow]) -> None:
         with self._timed(lambda: self.reading.open(self.state)) as reader:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from functools import partial
 
@@ -38,9 +38,8 @@ class OpenTree:
 
     def resume(self, state: State | None) -> None:
         """Tells every node where to go on; before anything is started."""
-        final = state is None or state.get("final") is not False
         for each in self.leaves:
-            each.resume(part(state, "inputs", each.key), final=final)
+            each.resume(part(state, "inputs", each.key))
         for node in _all(self.root):
             if isinstance(node, OpenStep):
                 node.resume(None if self.restarted else state)
@@ -51,9 +50,13 @@ class OpenTree:
         return any(each.restarted for each in self.leaves)
 
     @property
-    def finishing(self) -> bool:
-        """Whether every reader has been read already and only the final commit is missing."""
-        return bool(self.leaves) and all(each.finished for each in self.leaves)
+    def complete(self) -> bool:
+        """Whether a reader's refresh is complete at the state it was given: so the whole stage's rows are committed."""
+        return any(each.complete for each in self.leaves)
+
+    def waiting(self, state: State | None) -> bool:
+        """Whether an exchange has a further generation after a state of the stage."""
+        return any(each.reading.waiting(part(state, "inputs", each.key)) for each in self.leaves)
 
     def edges(self, writer: str) -> Edges:
         """Who feeds whom, the writer included."""
@@ -69,10 +72,12 @@ class Opener:
     Attributes:
         shop: What open nodes share.
         context: The run.
+        asked: The source that is being asked for its schema, or "".
     """
 
     shop: Workshop
     context: RunContext
+    asked: str = ""
     _leaves: list[OpenLeaf] = field(default_factory=list)
     _kinds: dict[str, tuple[tuple[str, ...], str]] = field(default_factory=dict)
 
@@ -90,7 +95,8 @@ class Opener:
             case Scan():
                 return self._leaf(node, node.source, node.request)
             case ExchangeScan():
-                return self._leaf(node, exchange_source(self.context, node.producer), ReadRequest())
+                exchange = exchange_source(self.context, node.producer)
+                return self._leaf(node, exchange, ReadRequest(), exchange.waiting)
             case ChunkQuery():
                 return self._noted(OpenChunk(self.shop, node, self._open(node.input)), node.nodes, "chunk_query")
             case Apply():
@@ -103,18 +109,21 @@ class Opener:
         self._kinds[opened.key] = (nodes, kind)
         return opened
 
-    def _leaf(self, node: Scan | ExchangeScan, source: Source, request: ReadRequest) -> OpenLeaf:
+    def _leaf(
+        self,
+        node: Scan | ExchangeScan,
+        source: Source,
+        request: ReadRequest,
+        waiting: Callable[[State | None], bool] | None = None,
+    ) -> OpenLeaf:
         full = replace(request, logical_time=self.context.logical_time)
+        self.asked = node.node
         schema = known_schema(source, full, node.schema, node.node)
-        # An exchange knows by itself which generation comes next; a source's complete refresh starts over.
-        reading = Reading(
-            node.node,
-            partial(source.read, full),
-            schema,
-            node.policies,
-            source.physical_name,
-            restarts=isinstance(node, Scan),
-        )
+        self.asked = ""
+        reading = Reading(node.node, partial(source.read, full), schema, node.policies)
+        if waiting is not None:
+            # An exchange knows by itself which generation comes next; a source's complete refresh starts over.
+            reading = replace(reading, restarts=False, waiting=waiting)
         limit = node.policies.rate_limit
         pace = Pace(limit, self.context.clock, self.shop.tools.ended) if limit is not None and limit.rows else None
         leaf = OpenLeaf(self.shop.crew, reading, Numbering(self.shop.key, node.node, node.policies), pace)

@@ -9,14 +9,13 @@ from contextvars import copy_context
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 
-from dsl.contracts.errors import FencedError, HeadraceError, RetryableError
+from dsl.contracts.errors import FencedError, RetryableError
 from dsl.plan.physical import ExchangeScan, ExchangeWrite, PhysicalPlan, Stage, leaves_of
 from engine.channel import CancelledError
 from engine.context import OnRegression, RunContext, SilentEvents, SystemClock
 from engine.control import Control, Wish
 from engine.events import Teller
 from engine.exchange import Collection, Consumer, collect
-from engine.flow import part
 from engine.opening import exchange_source
 from engine.report import NodeReport, Reconciliation, RunReport, StageOutcome, StageReport
 from engine.retry import backoff, may_retry, pause
@@ -110,15 +109,21 @@ class _Running:
     stage: Stage
     context: RunContext
     _done: threading.Event = field(default_factory=threading.Event)
+    _thread: threading.Thread | None = None
     _report: StageReport | None = None
     _error: BaseException | None = None
     _attempt: Attempt | None = None
     _left: bool = False
 
+    def __post_init__(self) -> None:
+        self._teller = Teller(self.context, self.stage.id)
+
     def start(self) -> None:
         """Starts it."""
         work: Callable[[], None] = self._work
-        threading.Thread(target=copy_context().run, args=(work,), name=f"headrace-{self.stage.id}", daemon=True).start()
+        context = copy_context()
+        self._thread = threading.Thread(target=context.run, args=(work,), name=f"headrace-{self.stage.id}", daemon=True)
+        self._thread.start()
 
     def wait(self) -> None:
         """Waits for its end; may be interrupted."""
@@ -141,6 +146,8 @@ class _Running:
         Raises:
             HeadraceError: What made it fail.
         """
+        if self._thread is not None:
+            self._thread.join()
         if self._report is None:
             raise self._error or CancelledError
         return self._report
@@ -150,13 +157,16 @@ class _Running:
             self._report = self._run()
         except BaseException as error:  # noqa: BLE001 - raised again in the thread that waits
             self._error = error
+            fenced = isinstance(error, FencedError)
+            kind = type(error).__name__
+            self._teller.tell("stage_fenced" if fenced else "stage_failed", kind=kind, reason=str(error))
         finally:
             self._done.set()
 
     def _run(self) -> StageReport:
         began, totals, attempts, failures = time.perf_counter(), Totals(), 0, 0
-        teller = Teller(self.context, self.stage.id)
-        while True:
+        outcome: StageOutcome | None = None
+        while outcome is None:
             attempts += 1
             attempt = self._attempt = Attempt(self.stage, self.context, totals)
             before = totals.epochs
@@ -164,48 +174,37 @@ class _Running:
                 outcome = attempt.run()
             except RetryableError as error:
                 failures = 1 if totals.epochs > before else failures + 1
-                if self._wanted_elsewhere():
-                    outcome = self._outcome()
-                elif may_retry(attempt.retry_policy(), failures, error):
-                    self._pause(attempt, failures, error, teller)
-                    continue
-                else:
-                    self._tell_failure(teller, error)
-                    raise
-            except (HeadraceError, CancelledError) as error:
-                self._tell_failure(teller, error)
-                raise
-            if outcome is StageOutcome.FINISHED and self._more(attempt, totals):
+                outcome = self._after(attempt, failures, error)
+            else:
                 failures = 0
-                continue
-            report = totals.report(self.stage.id, outcome, attempts, time.perf_counter() - began)
-            teller.tell("stage_finished", **_summary(report))
-            return report
+                if outcome is StageOutcome.FINISHED and totals.epochs > before and attempt.more():
+                    outcome = self._outcome()
+        report = totals.report(self.stage.id, outcome, attempts, time.perf_counter() - began)
+        self._teller.tell("stage_finished", **_summary(report))
+        return report
 
-    def _pause(self, attempt: Attempt, failures: int, error: RetryableError, teller: Teller) -> None:
-        wait = backoff(attempt.retry_policy(), failures, error)
-        teller.tell("retrying", failures=failures, seconds=round(wait.total_seconds(), 3), reason=str(error))
-        pause(self.context.clock, wait, self._wanted_elsewhere)
+    def _after(self, attempt: Attempt, failures: int, error: RetryableError) -> StageOutcome | None:
+        """What a failed attempt comes to: None for another one, after a pause.
 
-    def _wanted_elsewhere(self) -> bool:
-        return self._left or self.context.control.wish() is not Wish.RUN
+        Raises:
+            RetryableError: It was the last one.
+        """
+        if (outcome := self._outcome()) is not None:
+            return outcome
+        policy = attempt.retry_policy()
+        if not may_retry(policy, failures, error):
+            raise error
+        wait = backoff(policy, failures, error)
+        self._teller.tell("retrying", failures=failures, seconds=round(wait.total_seconds(), 3), reason=str(error))
+        pause(self.context.clock, wait, lambda: self._outcome() is not None)
+        return self._outcome()
 
-    def _outcome(self) -> StageOutcome:
-        return StageOutcome.PAUSED if self.context.control.wish() is Wish.PAUSE else StageOutcome.STOPPED
-
-    def _more(self, attempt: Attempt, totals: Totals) -> bool:
-        """Whether a finished pass leaves something: it only completed the run before, or an exchange has a further generation."""
-        if attempt.finishing:
-            return True
-        exchanges = [each for each in leaves_of(self.stage.root) if isinstance(each, ExchangeScan)]
-        return totals.epochs > 0 and any(
-            exchange_source(self.context, each.producer).waiting(part(totals.state, "inputs", each.node))
-            for each in exchanges
-        )
-
-    def _tell_failure(self, teller: Teller, error: BaseException) -> None:
-        fenced = isinstance(error, FencedError)
-        teller.tell("stage_fenced" if fenced else "stage_failed", kind=type(error).__name__, reason=str(error))
+    def _outcome(self) -> StageOutcome | None:
+        """How to end because somebody wants it, or None to go on."""
+        wish = self.context.control.wish()
+        if wish is Wish.PAUSE:
+            return StageOutcome.PAUSED
+        return StageOutcome.STOPPED if wish is Wish.STOP or self._left else None
 
 
 def _summary(report: StageReport) -> dict[str, str | int | float | bool]:

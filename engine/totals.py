@@ -7,12 +7,28 @@ from datetime import timedelta
 
 import pyarrow as pa
 
+from dsl.contracts.connectors import Committed
 from dsl.contracts.rows import WriteStats
 from dsl.contracts.state import State
 from engine.deadletter import own_copy
 from engine.epoch import Edges, Epoch
 from engine.flow import Counts, Ledger
 from engine.report import NodeReport, Reconciliation, StageOutcome, StageReport
+
+
+@dataclass(frozen=True)
+class Pending:
+    """An epoch whose commit was asked for and has not been answered.
+
+    Attributes:
+        epoch: The epoch.
+        state: The stage's state after it.
+        writer: Key of the writer's counts.
+    """
+
+    epoch: Epoch
+    state: State
+    writer: str
 
 
 @dataclass
@@ -30,6 +46,7 @@ class Totals:
         preview: The first rows that arrived.
         kinds: Node key -> (workflow nodes, kind), the writer last.
         edges: Who feeds whom.
+        pending: The epoch that is being committed.
     """
 
     ledger: Ledger = field(default_factory=Ledger)
@@ -42,9 +59,21 @@ class Totals:
     preview: list[pa.RecordBatch] = field(default_factory=list)
     kinds: dict[str, tuple[tuple[str, ...], str]] = field(default_factory=dict)
     edges: Edges | None = None
+    pending: Pending | None = None
+
+    def recall(self, committed: Committed | None) -> bool:
+        """Books the epoch whose commit was lost on its way back, if the token says that it did happen; tells whether."""
+        pending, self.pending = self.pending, None
+        if pending is None or committed is None or committed.epoch != pending.epoch.number:
+            return False
+        if committed.state != pending.state:
+            return False
+        self.committed(pending.epoch, pending.state, WriteStats(pending.epoch.rows), pending.writer, timedelta())
+        return True
 
     def committed(self, epoch: Epoch, state: State, stats: WriteStats, writer: str, took: timedelta) -> None:
         """Adds a committed epoch."""
+        self.pending = None
         epoch.ledger.count(writer).seconds += took.total_seconds()
         epoch.ledger.rejected.clear()
         self.ledger.add(epoch.ledger)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import shutil
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
@@ -19,6 +18,7 @@ from dsl.contracts.errors import FatalError, RejectedRows
 from dsl.contracts.redaction import scrub
 from dsl.plan.physical import INPUT_VIEW
 from engine.channel import CancelledError
+from engine.spill import SpillFolder
 
 Inputs: TypeAlias = Mapping[str, tuple[pa.Schema, Callable[[], Iterator[pa.RecordBatch]]]]
 
@@ -48,14 +48,16 @@ class Limits:
     Attributes:
         memory: Bytes before it spills.
         threads: Threads that work on one query.
-        spill: Folder for what does not fit; belongs to the session.
+        spill: Folder in which every session has one of its own for what does not fit.
         spill_bytes: Bytes in it, at most.
+        name: Begins the name of the session's own.
     """
 
     memory: int
     threads: int
     spill: Path
     spill_bytes: int
+    name: str = "session"
 
 
 class DataFaultError(RejectedRows):
@@ -74,29 +76,19 @@ class DataFaultError(RejectedRows):
 class Session:
     """One DuckDB instance for one stage: no file system but its spill, no network, no extensions, settings locked.
 
+    It opens when something relational is first asked of it: a stage that only copies needs none.
+
     Args:
         limits: What it may use.
         now: The run's logical time: the parameter `$now`.
     """
 
     def __init__(self, limits: Limits, now: datetime) -> None:
-        limits.spill.mkdir(parents=True, exist_ok=True)
-        self._spill, self._now = limits.spill, now
+        self._limits, self._now = limits, now
         self._open: list[duckdb.DuckDBPyConnection] = []
         self._lock = threading.Lock()
-        self._root = duckdb.connect(
-            ":memory:",
-            config={
-                "memory_limit": f"{limits.memory // 2**20}MiB",
-                "threads": limits.threads,
-                "temp_directory": str(limits.spill),
-                "max_temp_directory_size": f"{limits.spill_bytes // 2**20}MiB",
-                "autoinstall_known_extensions": False,
-                "autoload_known_extensions": False,
-            },
-        )
-        for each in _SETTINGS:
-            self._root.execute(each)
+        self._spill: SpillFolder | None = None
+        self._root: duckdb.DuckDBPyConnection | None = None
 
     def chunk(self, sql: str, *, uses_now: bool, where: str) -> Chunk:
         """Opens a query that runs over one batch at a time."""
@@ -116,17 +108,40 @@ class Session:
     def close(self) -> None:
         """Closes everything and removes the spill."""
         with self._lock:
-            for each in (*self._open, self._root):
+            for each in (*self._open, *([] if self._root is None else [self._root])):
                 with suppress(duckdb.Error):
                     each.close()
             self._open.clear()
-        shutil.rmtree(self._spill, ignore_errors=True)
+            self._root = None
+            if self._spill is not None:
+                self._spill.close()
+                self._spill = None
 
     def _connection(self) -> duckdb.DuckDBPyConnection:
         with self._lock:
+            if self._root is None:
+                self._spill = SpillFolder(self._limits.spill, self._limits.name)
+                self._root = _locked(self._limits, self._spill.path)
             connection = self._root.cursor()
             self._open.append(connection)
             return connection
+
+
+def _locked(limits: Limits, spill: Path) -> duckdb.DuckDBPyConnection:
+    root = duckdb.connect(
+        ":memory:",
+        config={
+            "memory_limit": f"{limits.memory // 2**20}MiB",
+            "threads": limits.threads,
+            "temp_directory": str(spill),
+            "max_temp_directory_size": f"{limits.spill_bytes // 2**20}MiB",
+            "autoinstall_known_extensions": False,
+            "autoload_known_extensions": False,
+        },
+    )
+    for each in _SETTINGS:
+        root.execute(each)
+    return root
 
 
 class Chunk:
