@@ -72,7 +72,7 @@ def test_the_environment_counts_only_in_a_test(place: Failpoint) -> None:
 
 
 def test_a_process_is_killed_where_the_environment_says() -> None:
-    script = "from dsl.contracts.failpoints import Failpoint; p = Failpoint('a.b', ''); [(p.reach(), print(n, flush=True)) for n in range(9)]"
+    script = "from dsl.contracts.failpoints import Failpoint as F; p = F('a.b', ''); [(p.reach(), print(n, flush=True)) for n in range(9)]"
     environment = {**os.environ, "HEADRACE_TEST": "1", "HEADRACE_FAILPOINTS": "a.b=kill@3"}
     done = subprocess.run(
         [sys.executable, "-c", script], check=False, capture_output=True, text=True, env=environment, timeout=60
