@@ -15,9 +15,8 @@ from dsl.contracts.spec import spec_of
 from dsl.expressions.reference import OPERATORS, functions, types
 from dsl.processors import PROCESSORS
 from dsl.schedule import Schedule, Trigger
-from resources.registry import InstalledCatalog
 from server.cli.main import cli
-from server.reference import OptionRow, option_rows
+from server.reference import OptionRow, installed, option_rows
 
 ROOT = Path(__file__).parent.parent / "docs" / "reference"
 NOTICE = "<!-- Written by `make docs` from the specs: change those, not this page. -->\n"
@@ -44,7 +43,7 @@ def main() -> int:
 
 def reference_pages() -> Iterator[tuple[str, str]]:
     """Yields (path under docs/reference, text) of every page."""
-    kinds = [each for each in map(InstalledCatalog().get, InstalledCatalog().kinds()) if each is not None]
+    kinds = installed().kinds
     yield "README.md", _page("Reference", _index(kinds))
     yield "workflow.md", _page("Workflow", _workflow())
     yield "processors.md", _page("Processors", _processors())

@@ -1,18 +1,48 @@
-"""The reference as data: options and promises in the words of their own specs; writes no file by itself."""
+"""The reference as data: connectors, options and promises in the words of their own specs; writes no file by itself."""
 
 from __future__ import annotations
 
 import dataclasses
 import typing
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from enum import StrEnum
 
 from dsl.contracts.capabilities import WriteMode
-from dsl.contracts.connectors import Destination
+from dsl.contracts.connectors import ConnectorKind, Destination
+from dsl.contracts.errors import HeadraceError
 from dsl.contracts.secret import Secret
 from dsl.contracts.spec import Option, spec_of
+from resources.registry import InstalledCatalog
+
+
+@dataclass(frozen=True)
+class Installed:
+    """The connectors of this environment.
+
+    Attributes:
+        kinds: Those that can be used.
+        broken: Type -> why it cannot be used.
+    """
+
+    kinds: tuple[ConnectorKind, ...]
+    broken: Mapping[str, str]
+
+
+def installed() -> Installed:
+    """Loads every connector that is installed; one that cannot be loaded stops no other."""
+    catalog = InstalledCatalog()
+    kinds: list[ConnectorKind] = []
+    broken: dict[str, str] = {}
+    for name in catalog.kinds():
+        try:
+            kind = catalog.get(name)
+        except HeadraceError as error:
+            broken[name] = f"{error.message} ({error.hint})"
+        else:
+            kinds += [kind] if kind is not None else []
+    return Installed(tuple(kinds), broken)
 
 
 @dataclass(frozen=True)

@@ -117,7 +117,8 @@ def _cause(error: SerializableErrorInfo) -> SerializableErrorInfo:
 def _sentence(error: SerializableErrorInfo) -> str:
     """Returns an error's own text, without the name of its class in front unless that is Python's own."""
     text = error.message.strip()
-    if hasattr(builtins, error.cls_name or ""):
+    own = getattr(builtins, error.cls_name or "", None)
+    if isinstance(own, type) and not issubclass(own, OSError):
         return scrub(f"a fault of Headrace itself: {text}")
     _, found, rest = text.partition(f"{error.cls_name}: ")
     return scrub(rest if found else text)

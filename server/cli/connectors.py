@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator
 
 import click
 
@@ -18,7 +17,7 @@ from server.cli.arguments import FILE, WORKFLOW, examples
 from server.cli.deployment import One, compile_one
 from server.cli.exits import Exit
 from server.cli.outcomes import json_option, print_json
-from server.reference import OptionRow, option_rows, promise_of
+from server.reference import OptionRow, installed, option_rows, promise_of
 from server.tables import list_table, terminal
 
 WIDTH = 78
@@ -106,32 +105,6 @@ def discover(path: str, node: str, name: str | None, as_json: bool) -> int:
     else:
         click.echo(scrub("\n".join(line for each in streams for line in _stream_lines(each))))
     return Exit.DONE
-
-
-@dataclass(frozen=True)
-class Installed:
-    """The connectors of this environment.
-
-    Attributes:
-        kinds: Those that can be used.
-        broken: Type -> why it cannot be used.
-    """
-
-    kinds: tuple[ConnectorKind, ...]
-    broken: Mapping[str, str]
-
-
-def installed() -> Installed:
-    """Loads every connector that is installed; one that cannot be loaded stops no other."""
-    catalog, kinds, broken = InstalledCatalog(), [], {}
-    for name in catalog.kinds():
-        try:
-            kind = catalog.get(name)
-        except HeadraceError as error:
-            broken[name] = f"{error.message} ({error.hint})"
-        else:
-            kinds += [kind] if kind is not None else []
-    return Installed(tuple(kinds), broken)
 
 
 def _connections(one: One) -> dict[str, Connection]:

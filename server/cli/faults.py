@@ -15,6 +15,7 @@ from dsl.diagnostics import CompileError, Diagnostic
 from dsl.document import Entry, Map, Node, Scalar, leaves_of, parse
 from dsl.lint import Finding
 from dsl.processors import PROCESSORS
+from server.reference import installed
 
 Fault = Diagnostic | Finding
 
@@ -122,19 +123,9 @@ def _secret_leaves(node: Node, names: frozenset[str]) -> Iterator[Scalar]:
 
 def _secret_names() -> Iterator[str]:
     """Yields the names of all options that are secret, of every connector that can be loaded and of every processor."""
-    # Imported here: a document without faults needs no connector but its own.
-    from dsl.contracts.errors import HeadraceError
-    from resources.registry import InstalledCatalog
-
-    catalog = InstalledCatalog()
-    for name in catalog.kinds():
-        try:
-            kind = catalog.get(name)
-        except HeadraceError:
-            continue
-        if kind is not None:
-            for cls in filter(None, (kind.connection, kind.source, kind.destination)):
-                yield from _secret_options(cls)
+    for kind in installed().kinds:
+        for cls in filter(None, (kind.connection, kind.source, kind.destination)):
+            yield from _secret_options(cls)
     for processor in PROCESSORS.values():
         yield from _secret_options(processor.options)
 

@@ -75,10 +75,9 @@ data/*.db*
 
 def _schema() -> str:
     # Imported here: the compiler is needed for this one file only.
-    from dsl.schema import document_schema
-    from resources.registry import InstalledCatalog
+    from server.cli.schema import editor_schema
 
-    return json.dumps(document_schema(InstalledCatalog()), indent=2, ensure_ascii=False) + "\n"
+    return json.dumps(editor_schema(), indent=2, ensure_ascii=False) + "\n"
 
 
 FILES: Mapping[str, Callable[[], str]] = {

@@ -98,4 +98,6 @@ def _sentence(error: BaseException, code: Exit) -> str:
     if code is Exit.INTERNAL:
         said = " ".join(str(error).split())
         return f"error: a fault of Headrace itself: {type(error).__name__}: {said} ({TRACEBACK}=1 shows where; please report it)"
+    if isinstance(error, OSError) and error.strerror and error.filename:
+        return f"error: {error.filename}: {error.strerror}"
     return f"error: {error}"

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from server.progress import Progress
     from server.runs import Launched
 
-AGAIN = "Run it again to go on from there."
+AGAIN = "Run the same command again to go on from there."
 _CODES = {
     "finished": Exit.DONE,
     "failed": Exit.FAILED,
@@ -76,12 +76,10 @@ def _as_json(done: Launched, progress: Progress, code: Exit) -> dict[str, object
 
 
 def _last_words(done: Launched, progress: Progress) -> str:
-    committed = [
-        f"{name}: {each.committed:,} rows committed, epoch {each.epoch}." for name, each in progress.seen.items()
-    ]
+    """Returns why the run did not finish, what of it stays, and how to go on."""
+    kept = {name: each for name, each in progress.seen.items() if each.committed}
+    committed = [f"{name}: {each.committed:,} rows committed, up to epoch {each.epoch}." for name, each in kept.items()]
     if done.ending == "interrupted":
-        return "\n".join(["Interrupted.", *committed, AGAIN])
-    said = [f"error: {done.fault}"]
-    if any(each.committed for each in progress.seen.values()):
-        said += [*committed, f"What is committed stays. {AGAIN}"]
-    return "\n".join([*said, f"The run is {done.run_id}: 'headrace ui' shows its log."])
+        return "\n".join(["Interrupted.", *(committed or ["Nothing was committed."]), AGAIN])
+    stays = [*committed, f"What is committed stays. {AGAIN}"] if committed else []
+    return "\n".join([f"error: {done.fault}", *stays, f"The run is {done.run_id}: 'headrace ui' shows its log."])
