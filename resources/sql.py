@@ -135,11 +135,12 @@ def check_writing(mode: WriteMode, key: tuple[str, ...], modes: Iterable[WriteMo
     if mode not in set(modes):
         raise OptionError("write_mode", f"'{mode}' is not supported here", f"use {', '.join(sorted(modes))}")
     if mode is WriteMode.UPSERT and not key:
-        raise OptionError("key", "upsert needs the columns that identify a row", "add key: [id]")
+        raise OptionError("primary_key", "upsert needs the columns that identify a row", "add primary_key: [id]")
     if mode is not WriteMode.UPSERT and key:
-        raise OptionError("key", f"a key has no meaning in {mode} mode", "add write_mode: upsert, or remove key")
+        hint = "add write_mode: upsert, or remove primary_key"
+        raise OptionError("primary_key", f"a key has no meaning in {mode} mode", hint)
     if len(set(key)) != len(key):
-        raise OptionError("key", "a column stands twice in the key", "name each column once")
+        raise OptionError("primary_key", "a column stands twice in the key", "name each column once")
 
 
 def check_reading(table: str | None, query: str | None) -> None:

@@ -15,7 +15,7 @@ _PERSONAL = re.compile(
 
 
 class PersonalKey(Rule):
-    """A destination's key (`id_field`, `key`) is personal data, such as an e-mail address.
+    """A destination's key (`id_field`, `primary_key`, `key`) is personal data, such as an e-mail address.
 
     Keys end up in URLs, in logs and in the ids of dead letters, where no masking reaches them. And where a `mask` node
     does mask the field on its way, rows whose masked values are equal overwrite one another. Use a key that says
@@ -41,7 +41,7 @@ class PersonalKey(Rule):
 
 
 def _keys(node: BoundNode) -> Iterator[tuple[str, str]]:
-    for option in ("id_field", "key"):
+    for option in ("id_field", "primary_key", "key"):
         value = getattr(node.options, option, None)
         for field in (value,) if isinstance(value, str) else value or ():
             yield option, str(field)

@@ -130,19 +130,16 @@ class DuckDBDestination(Destination):
     table: str = option(
         doc="The table, with its schema if not `main`; `{input}` stands for the input's name.", example="orders"
     )
-    key: tuple[str, ...] = option(default=(), doc="The columns that identify a row, for upsert.", example=["id"])
+    primary_key: tuple[str, ...] = option(
+        default=(), doc="The columns that identify a row, for upsert.", example=["id"]
+    )
     schema_evolution: SchemaEvolution = option(
         default=SchemaEvolution.EVOLVE, doc="Add columns and widen types as rows need it, or refuse such rows."
     )
 
     def __post_init__(self) -> None:
-        check_writing(self.write_mode, self.key, self.capabilities.write_modes)
+        check_writing(self.write_mode, self.primary_key, self.capabilities.write_modes)
         TableName.parse(self.table, DEFAULT_SCHEMA)
-
-    @property
-    def key_columns(self) -> tuple[str, ...]:
-        """The columns that identify a row."""
-        return self.key
 
     @property
     def physical_name(self) -> tuple[str, ...]:

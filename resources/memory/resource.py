@@ -97,16 +97,16 @@ class MemoryDestination(Destination):
 
     connection: MemoryConnection
     table: str = option(doc="The table to write; `{input}` stands for the name of an input.", example="users")
-    key: tuple[str, ...] = option(default=(), doc="Columns that tell rows apart in `upsert`.")
+    primary_key: tuple[str, ...] = option(default=(), doc="Columns that tell rows apart in `upsert`.")
 
     def __post_init__(self) -> None:
         """Refuses an upsert that cannot tell rows apart.
 
         Raises:
-            OptionError: `key` is missing.
+            OptionError: `primary_key` is missing.
         """
-        if self.write_mode is WriteMode.UPSERT and not self.key:
-            raise OptionError("key", "upsert needs a key", "name the columns that tell rows apart")
+        if self.write_mode is WriteMode.UPSERT and not self.primary_key:
+            raise OptionError("primary_key", "upsert needs a key", "name the columns that tell rows apart")
 
     @property
     def physical_name(self) -> tuple[str, ...]:
@@ -115,7 +115,7 @@ class MemoryDestination(Destination):
     def open_writer(self, schema: pa.Schema, token: Token) -> BatchWriter:
         held = self.connection.table(self.table)
         held.reach("open")
-        return MemoryWriter(held, schema, token, self.write_mode, self.key)
+        return MemoryWriter(held, schema, token, self.write_mode, self.primary_key)
 
     def for_input(self, name: str) -> Destination:
         return replace(self, table=self.table.replace("{input}", name))

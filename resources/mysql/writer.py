@@ -43,7 +43,7 @@ def open_writer(destination: MysqlDestination, schema: pa.Schema, token: Token) 
         schema=schema,
         token=token,
         mode=destination.write_mode,
-        key=destination.key,
+        key=destination.primary_key,
         evolution=destination.schema_evolution,
     )
 

@@ -40,7 +40,7 @@ def open_writer(destination: PostgresDestination, schema: pa.Schema, token: Toke
         schema=schema,
         token=token,
         mode=destination.write_mode,
-        key=destination.key,
+        key=destination.primary_key,
         evolution=destination.schema_evolution,
     )
 

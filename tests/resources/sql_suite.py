@@ -170,7 +170,7 @@ class SqlDestinationSuite:
         assert self.leftovers() == []
 
     def test_upsert_updates_by_key_and_the_last_of_a_batch_wins(self) -> None:
-        with self.open(write_mode=WriteMode.UPSERT, key=("id",)) as writer:
+        with self.open(write_mode=WriteMode.UPSERT, primary_key=("id",)) as writer:
             write_epoch(writer, 1, rows_of((1, "a"), (2, "b"), (1, "c")))
             assert writer.write(rows_of((2, "d"), (3, "e"))) == ()
             assert writer.write(rows_of((3, "f"))) == ()
@@ -182,7 +182,7 @@ class SqlDestinationSuite:
         if not self.rejects_null_key:
             pytest.skip("the system enforces no constraint")
         keyless = pa.RecordBatch.from_pylist([{"id": 8, "name": "x"}, {"id": None, "name": "y"}], schema=SCHEMA)
-        with self.open(write_mode=WriteMode.UPSERT, key=("id",)) as writer:
+        with self.open(write_mode=WriteMode.UPSERT, primary_key=("id",)) as writer:
             writer.write(rows_of((1, "a")))
             with pytest.raises(RejectedRows):
                 writer.write(keyless)
@@ -233,7 +233,7 @@ class SqlDestinationSuite:
         kinds: dict[str, pa.DataType] = {"select": pa.int64(), 'we"ird`; DROP': pa.string(), "per%s?cent": pa.string()}
         schema = schema_of(**kinds)
         row = {"select": 1, 'we"ird`; DROP': "x", "per%s?cent": "100%"}
-        with self.open(schema=schema, write_mode=WriteMode.UPSERT, key=("select",)) as writer:
+        with self.open(schema=schema, write_mode=WriteMode.UPSERT, primary_key=("select",)) as writer:
             write_epoch(writer, 1, pa.RecordBatch.from_pylist([row], schema=schema))
         with self.open(schema=schema) as writer:
             found = writer.get_state()

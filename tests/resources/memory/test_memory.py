@@ -32,7 +32,7 @@ class MemoryPlace:
 
     def destination(self, mode: WriteMode) -> MemoryDestination:
         key = ("id",) if mode is WriteMode.UPSERT else ()
-        return MemoryDestination(connection=self.connection, table="t", write_mode=mode, key=key)
+        return MemoryDestination(connection=self.connection, table="t", write_mode=mode, primary_key=key)
 
     def rows(self) -> list[dict[str, Any]]:
         return self.table.to_table().to_pylist()

@@ -61,7 +61,7 @@ def test_a_table_that_cannot_roll_back_is_refused(database: MariaDBDatabase, con
 
 def test_an_upsert_without_unique_index_says_so(database: MariaDBDatabase, connection: MysqlConnection) -> None:
     database.execute("CREATE TABLE target (id bigint, name text)")
-    target = MysqlDestination(connection=connection, table="target", write_mode=WriteMode.UPSERT, key=("id",))
+    target = MysqlDestination(connection=connection, table="target", write_mode=WriteMode.UPSERT, primary_key=("id",))
     with pytest.raises(SchemaError, match="create a unique index"):
         target.open_writer(SCHEMA, TOKEN)
 

@@ -105,7 +105,7 @@ def test_upsert_needs_a_key_and_append_has_none(connection: PostgresConnection) 
     with pytest.raises(OptionError, match=r"upsert needs"):
         PostgresDestination(connection=connection, table="t", write_mode=WriteMode.UPSERT)
     with pytest.raises(OptionError, match=r"no meaning in append"):
-        PostgresDestination(connection=connection, table="t", key=("id",))
+        PostgresDestination(connection=connection, table="t", primary_key=("id",))
 
 
 def test_reader_and_writer_have_one_name(connection: PostgresConnection) -> None:
@@ -121,7 +121,9 @@ def test_reader_and_writer_have_one_name(connection: PostgresConnection) -> None
 
 def test_an_upsert_without_unique_index_says_so(database: PostgresDatabase, connection: PostgresConnection) -> None:
     database.execute("CREATE TABLE target (id bigint, name text)")
-    target = PostgresDestination(connection=connection, table="target", write_mode=WriteMode.UPSERT, key=("id",))
+    target = PostgresDestination(
+        connection=connection, table="target", write_mode=WriteMode.UPSERT, primary_key=("id",)
+    )
     with target.open_writer(SCHEMA, TOKEN) as writer, pytest.raises(SchemaError, match=r"create a unique index"):
         writer.write(rows_of((1, "a")))
 
