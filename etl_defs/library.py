@@ -92,6 +92,9 @@ class Library:
         Raises:
             KeyError: There is none.
         """
+        if name not in self._entries:
+            known = ", ".join(self.names) or "none"
+            raise KeyError(f"there is no workflow {name!r} in {self.settings.workflows}; there is: {known}")
         return self._entries[name]
 
     def compiled(self, name: str) -> CompiledWorkflow:
@@ -99,8 +102,9 @@ class Library:
 
         Raises:
             LoadError: It has faults.
+            KeyError: There is no such workflow.
         """
-        entry = self._entries[name]
+        entry = self.entry(name)
         if entry.fault:
             raise LoadError(entry.fault)
         if name not in self._compiled:
