@@ -20,11 +20,11 @@ from dsl.diagnostics import CompileError, Diagnostic, Diagnostics, Span
 from dsl.lint import Finding, lint
 from dsl.plan.logical import LogicalPlan, Read
 from dsl.workflow import ConnectionDocument
-from etl_defs.library import workflow_files
 from etl_defs.settings import Settings, read_settings
 from resources.registry import InstalledCatalog
 from server.cli.faults import Faulty
 
+YAML = frozenset({".yaml", ".yml"})
 _SHARES = re.compile(r"^connection\s*:", re.MULTILINE)
 
 
@@ -214,7 +214,7 @@ def neighbours(file: Path) -> tuple[Path, ...]:
     if folder.is_dir() and file.resolve().is_relative_to(folder.resolve()):
         found: Iterable[Path] = workflow_files(folder)
     else:
-        found = sorted(each for each in file.parent.iterdir() if each.suffix in {".yaml", ".yml"} and each.is_file())
+        found = sorted(each for each in file.parent.iterdir() if each.suffix in YAML and each.is_file())
     return tuple(each for each in found if each.resolve() != file.resolve())
 
 
@@ -238,10 +238,16 @@ def read_file(file: Path) -> str:
         raise CompileError([fault]) from error
 
 
+def workflow_files(folder: Path) -> list[Path]:
+    """Returns what the code location takes for workflow files: `etl_defs.library` says the same, but loads Dagster."""
+    found = (each for each in folder.rglob("*") if each.suffix in YAML and each.is_file())
+    return sorted(each for each in found if not any(part.startswith(".") for part in each.relative_to(folder).parts))
+
+
 def _files_under(root: Path) -> list[Path]:
     if not root.exists():
         raise click.UsageError(f"there is no file or folder {root}")
-    return workflow_files(root)
+    return [root] if root.is_file() else workflow_files(root)
 
 
 def _readable(files: Iterable[Path]) -> Iterator[tuple[Path, str]]:

@@ -12,7 +12,6 @@ import click
 
 from dsl.contracts.errors import FencedError, HeadraceError, UnavailableError
 from dsl.contracts.redaction import scrub
-from etl_defs.library import LoadError
 from etl_defs.settings import SettingError
 from server.cli.exits import Exit
 from server.cli.faults import Faulty, diagnostic_as_json, show_diagnostics
@@ -36,7 +35,6 @@ def code_of(error: BaseException) -> Exit:
     known = (
         (FencedError, Exit.FENCED),
         (UnavailableError, Exit.UNAVAILABLE),
-        (LoadError, Exit.INVALID),
         (Faulty, Exit.INVALID),
         (HeadraceError, Exit.FAILED),
         (SettingError, Exit.USAGE),
