@@ -12,6 +12,7 @@ import pyarrow as pa
 from dsl.bound import BoundNode, BoundWorkflow
 from dsl.codes import Code
 from dsl.contracts.connectors import Catalog
+from dsl.dead_letters import bind_dead_letters
 from dsl.diagnostics import Diagnostics, did_you_mean
 from dsl.document import Map, Scalar
 from dsl.endpoints import EndpointBinder
@@ -51,13 +52,15 @@ def bind(
         The bound workflow, or None if a node could not be bound or the graph is not sound; what is wrong with a node
         that could be bound all the same (an unknown key) is noted too, so ask `found` before using it.
     """
-    binder = _Binder(workflow, EndpointBinder(catalog, connections, found), allow, found)
+    endpoints = EndpointBinder(catalog, connections, found)
+    binder = _Binder(workflow, endpoints, allow, found)
+    letters = bind_dead_letters(workflow, endpoints, found)
     nodes = {each.name: binder.node(each) for each in workflow.nodes}
     bound = [each for each in nodes.values() if each is not None]
     order = in_order(workflow.nodes)
     if order is None or len(bound) < len(order):
         return None
-    return BoundWorkflow(workflow, tuple(each for name in order if (each := nodes[name.name]) is not None))
+    return BoundWorkflow(workflow, tuple(each for name in order if (each := nodes[name.name]) is not None), letters)
 
 
 class _Binder:

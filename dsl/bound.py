@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 
+from dsl.contracts.connectors import Destination
 from dsl.contracts.policies import Policies
 from dsl.spans import Spans
 from dsl.workflow import Role, Workflow
@@ -41,16 +42,31 @@ class BoundNode:
 
 
 @dataclass(frozen=True)
+class BoundDeadLetters:
+    """Where refused rows go instead of the deployment's own store.
+
+    Attributes:
+        destination: Configured, not opened.
+        connection_name: Key of the Dagster resource that holds its connection.
+    """
+
+    destination: Destination
+    connection_name: str
+
+
+@dataclass(frozen=True)
 class BoundWorkflow:
     """A workflow whose every node is bound.
 
     Attributes:
         workflow: The document.
         nodes: In topological order.
+        dead_letters: Where its refused rows go; None for the deployment's own store.
     """
 
     workflow: Workflow
     nodes: tuple[BoundNode, ...]
+    dead_letters: BoundDeadLetters | None = None
 
     def node(self, name: str) -> BoundNode:
         """Returns a node by its name.

@@ -16,6 +16,8 @@ from dsl.scalars import FAULTY
 from dsl.workflow import ConnectionDocument, Declaration, Role
 
 SYNC_MODE = "sync_mode"
+PLACES = ("table", "index", "path", "prefix")
+"""What connectors call the place they write to; `dead_letter` says `table` for all of them."""
 
 
 class EndpointBinder:
@@ -58,6 +60,31 @@ class EndpointBinder:
         reader = OptionReader(self._found, f"connection {shared.name!r}", shared.span)
         return reader.options(shared.config, kind.connection)
 
+    def dead_letters(self, connection: str, table: str, span: Span) -> Any:
+        """Returns the `Destination` that keeps refused rows in a place of a shared connection; FAULTY if there can be none."""
+        shared = self._shared(connection, span)
+        kind = None if shared is None or not shared.kind else self._kind(shared.kind, shared.kind_span)
+        if shared is None or kind is None:
+            return FAULTY
+        options = spec_of(kind.destination).options if kind.destination else ()
+        place = next((each for each in PLACES if each in {option.name for option in options}), None)
+        needs_more = any(option.required and option.name != place for option in options)
+        if kind.destination is None or place is None or needs_more:
+            said = f"{kind.title} cannot keep dead letters"
+            self._found.add(span, Code.NO_DESTINATION, said, f"these can: {', '.join(self._able(Role.DESTINATION))}")
+            return FAULTY
+        reached, reader = self.connection(shared), OptionReader(self._found, "dead_letter", span)
+        if reached is FAULTY:
+            return FAULTY
+        return reader.construct(kind.destination, {"connection": reached, place: table})
+
+    def _shared(self, name: str, place: Span) -> ConnectionDocument | None:
+        shared = self._connections.get(name)
+        if shared is None:
+            hint = did_you_mean(name, self._connections) or "declare it in a document of its own: connection:"
+            self._found.add(place, Code.UNKNOWN_CONNECTION, f"no connection is called {name!r}", hint)
+        return shared
+
     def _kind(self, name: str, span: Span) -> ConnectorKind | None:
         try:
             kind = self._catalog.get(name)
@@ -84,10 +111,8 @@ class EndpointBinder:
             return FAULTY if values is None else reader.construct(kind.connection, values, span=node.config_span)
         reader.unknown_keys(node.config, own)
         name, place = node.connection.name, node.connection.span
-        shared = self._connections.get(name)
+        shared = self._shared(name, place)
         if shared is None:
-            hint = did_you_mean(name, self._connections) or "declare it in a document of its own: connection:"
-            self._found.add(place, Code.UNKNOWN_CONNECTION, f"no connection is called {name!r}", hint)
             return FAULTY
         if shared.kind != kind.kind:
             said = f"connection {name!r} is of type {shared.kind}, the node of type {kind.kind}"

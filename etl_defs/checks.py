@@ -105,7 +105,7 @@ def _contract(key: AssetKey, arrived: pa.Schema, declared: pa.Schema | None) -> 
 
 
 def contract_faults(arrived: pa.Schema, declared: pa.Schema | None) -> list[str]:
-    """Returns how a schema breaks what was declared, one sentence each; a declared type of null promises the name only."""
+    """Returns how a schema breaks what was declared, one sentence each; a declared type of null promises the name only, at any depth."""
     if declared is None:
         return []
     faults = []
@@ -113,6 +113,19 @@ def contract_faults(arrived: pa.Schema, declared: pa.Schema | None) -> list[str]
         found = arrived.field(each.name) if each.name in arrived.names else None
         if found is None:
             faults.append(f"column {each.name!r} is missing")
-        elif not (pa.types.is_null(each.type) or each.type == found.type):
+        elif not _keeps(found.type, each.type):
             faults.append(f"column {each.name!r} is {found.type}, declared as {each.type}")
     return faults
+
+
+def _keeps(arrived: pa.DataType, declared: pa.DataType) -> bool:
+    """Tells whether a type is what was declared, where null stands for any type, inside structs and lists too."""
+    if pa.types.is_null(declared):
+        return True
+    if pa.types.is_struct(declared) and pa.types.is_struct(arrived):
+        return [each.name for each in arrived] == [each.name for each in declared] and all(
+            _keeps(found.type, wanted.type) for found, wanted in zip(arrived, declared, strict=True)
+        )
+    if pa.types.is_list(declared) and pa.types.is_list(arrived):
+        return _keeps(arrived.value_type, declared.value_type)
+    return bool(arrived == declared)

@@ -30,7 +30,6 @@ from engine.report import StageOutcome, StageReport
 from etl_defs import report as shown
 from etl_defs.checks import check_results, check_specs, failed_check
 from etl_defs.describe import stage_text
-from etl_defs.interrupts import run_interruptibly
 from etl_defs.library import Library
 from etl_defs.logs import LoggedEvents, start_logging
 from etl_defs.naming import TAG_LOGICAL_TIME, op_name
@@ -97,7 +96,7 @@ class StageOp:
         session: RunSession = getattr(context.resources, self.session)
         events = AllEvents([BoundedEvents(context.log), LoggedEvents({self.stage.id: self.kind}), *watchers()])
         try:
-            done = run_interruptibly(lambda: session.run_stage(self.stage.id, events), session.control)
+            done = session.run_stage(self.stage.id, events)
         except Exception as error:
             failed = None if self.key is None else failed_check(self.key, error)
             if failed is not None:
@@ -124,6 +123,7 @@ class StageOp:
             hidden=hidden_columns(session),
             row_count=shown.known_row_count(done, writer.destination, _row_count_before(instance, self.key)),
             plan=stage_text(session.compiled.physical.stage(self.stage.id)),
+            dead_letters=session.dead_letters,
         )
 
     def _checks(self, session: RunSession, done: StageReport) -> Iterator[AssetCheckResult]:
@@ -136,7 +136,10 @@ class StageOp:
         counts = {node: each for each in done.nodes if each.kind == "scan" for node in each.nodes}
         for leaf in leaves_of(session.compiled.physical.stage(self.stage.id).root):
             if isinstance(leaf, Scan) and leaf.node in counts and leaf.node in self.sources:
-                metadata: shown.Metadata = {"rows_read": MetadataValue.int(counts[leaf.node].rows_out)}
+                metadata: shown.Metadata = {
+                    "rows_read": MetadataValue.int(counts[leaf.node].rows_out),
+                    "bytes_read": MetadataValue.int(counts[leaf.node].bytes_out),
+                }
                 if leaf.schema is not None:
                     metadata["dagster/column_schema"] = MetadataValue.table_schema(shown.table_schema(leaf.schema))
                 context.log_event(AssetObservation(self.sources[leaf.node], metadata=metadata))

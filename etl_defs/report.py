@@ -58,6 +58,7 @@ def metadata_of(
     hidden: frozenset[str] = frozenset(),
     row_count: int | None = None,
     plan: str = "",
+    dead_letters: str = "",
 ) -> Metadata:
     """Returns everything that a materialization of a stage's target shows.
 
@@ -68,6 +69,7 @@ def metadata_of(
         hidden: Columns whose values the preview may not show.
         row_count: Rows in the whole target after this run, if they are known.
         plan: The stage as text.
+        dead_letters: Where refused rows go.
     """
     found = table_metadata(destination) | _numbers(report)
     if row_count is not None:
@@ -84,6 +86,7 @@ def metadata_of(
         found["preview"] = MetadataValue.md(preview(report.preview, hidden))
     if report.rejected_by_code:
         found["rejected_by_reason"] = MetadataValue.json(dict(report.rejected_by_code))
+        found["dead_letters"] = MetadataValue.text(dead_letters)
     if plan:
         found["plan"] = MetadataValue.md(fenced(plan, "sql"))
     return found

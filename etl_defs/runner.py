@@ -7,27 +7,33 @@ import threading
 import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from pathlib import Path
+from typing import TypeVar
 
 import pyarrow as pa
 from dagster import DagsterInstance
 
 from dsl.compile import CompiledWorkflow
-from dsl.contracts.connectors import Connection, Source
+from dsl.contracts.connectors import Connection, Destination, Source
 from dsl.contracts.stores import CheckpointStore, DeadLetterStore, EventSink
 from dsl.plan.logical import Read
 from dsl.plan.physical import Apply, ChunkQuery, PhysicalNode, PhysicalPlan, Scan, Stage, StreamQuery, Write
+from engine.breaker import MemoryBreakers
 from engine.context import RunContext, SilentEvents
 from engine.control import Control
-from engine.report import RunReport, StageReport
-from engine.run import run_plan, run_stage
+from engine.report import RunReport, StageOutcome, StageReport
+from engine.run import collect_exchanges, run_plan, run_stage
 from etl_defs.library import Library
 from etl_defs.settings import Settings, read_settings
 from resources.stores.checkpoints import KeyValueCheckpoints, MemoryCheckpoints
 from resources.stores.dead_letters import LocalDeadLetters
 from resources.stores.secrets import reveal
+
+E = TypeVar("E", Source, Destination)
+GRACE = timedelta(seconds=20)
+"""How long a run that is terminated may go on to commit at its next batch boundary; Kubernetes allows it 30 seconds."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +52,12 @@ class Stores:
 def stores_of(instance: DagsterInstance | None, settings: Settings) -> Stores:
     """Returns the stores of a deployment: checkpoints in Dagster's run storage, dead letters under its home."""
     kept = MemoryCheckpoints() if instance is None else KeyValueCheckpoints(instance)
-    return Stores(kept, LocalDeadLetters(settings.home / "dead_letters"))
+    return Stores(kept, LocalDeadLetters(local_letters(settings)))
+
+
+def local_letters(settings: Settings) -> Path:
+    """Returns the folder of a deployment's own store of dead letters."""
+    return settings.home / "dead_letters"
 
 
 class RunSession:
@@ -84,6 +95,8 @@ class RunSession:
         self._connections = dict(connections or {})
         self._events = events or SilentEvents()
         self._asked = threading.Lock()
+        self._breakers = MemoryBreakers()
+        self._finished: set[str] = set()
 
     @cached_property
     def _typed(self) -> CompiledWorkflow:
@@ -102,9 +115,30 @@ class RunSession:
         with self._asked:
             return self._typed
 
+    @property
+    def dead_letters(self) -> str:
+        """Where the run's refused rows go, for people."""
+        letters = self.compiled.bound.dead_letters
+        return (
+            str(local_letters(self.library.settings))
+            if letters is None
+            else " / ".join(letters.destination.physical_name)
+        )
+
     def run_stage(self, stage_id: str, events: EventSink | None = None) -> StageReport:
-        """Runs one stage to its end, or to the boundary at which it was stopped."""
-        return run_stage(self.compiled.physical.stage(stage_id), self.context(events))
+        """Runs one stage to its end, or to the boundary at which it was stopped; after the last, exchanges are collected.
+
+        Raises:
+            HeadraceError: The stage failed; what it committed stays.
+            BaseException: What interrupted the calling thread, after the stage had its time to end at a batch boundary.
+        """
+        plan, context = self.compiled.physical, self.context(events)
+        report = run_stage(plan.stage(stage_id), context)
+        if report.outcome is StageOutcome.FINISHED:
+            self._finished.add(stage_id)
+        if self._finished.issuperset(each.id for each in plan.stages):
+            collect_exchanges(plan, context)
+        return report
 
     def run(self, events: EventSink | None = None) -> RunReport:
         """Runs all stages in order."""
@@ -112,7 +146,7 @@ class RunSession:
 
     def context(self, events: EventSink | None = None) -> RunContext:
         """Returns what the engine needs besides the plan."""
-        settings = self.library.settings
+        settings, letters = self.library.settings, self.compiled.bound.dead_letters
         return RunContext(
             workflow=self.compiled.workflow.name,
             run_id=self._run_id,
@@ -127,6 +161,11 @@ class RunSession:
             allow_python=settings.allow_python,
             allow_private_addresses=settings.allow_private_addresses,
             reveal=reveal,
+            dead_letter_destination=None
+            if letters is None
+            else _with(letters.destination, letters.connection_name, self._connections),
+            breakers=self._breakers,
+            grace=GRACE,
             fingerprint=self.compiled.physical.fingerprint,
         )
 
@@ -187,9 +226,9 @@ def discover(compiled: CompiledWorkflow, connections: Mapping[str, Connection]) 
     return {each.id: _with(each.source, each.resource, connections).discover_schema() for each in reads}
 
 
-def _with(source: Source, resource: str, connections: Mapping[str, Connection]) -> Source:
+def _with(endpoint: E, resource: str, connections: Mapping[str, Connection]) -> E:
     found = connections.get(resource)
-    return source if found is None else dataclasses.replace(source, connection=found)
+    return endpoint if found is None else dataclasses.replace(endpoint, connection=found)
 
 
 def connected(plan: PhysicalPlan, connections: Mapping[str, Connection]) -> PhysicalPlan:
@@ -197,8 +236,8 @@ def connected(plan: PhysicalPlan, connections: Mapping[str, Connection]) -> Phys
 
     def stage_of(stage: Stage) -> Stage:
         writer = stage.writer
-        if isinstance(writer, Write) and writer.resource in connections:
-            destination = dataclasses.replace(writer.destination, connection=connections[writer.resource])
+        if isinstance(writer, Write):
+            destination = _with(writer.destination, writer.resource, connections)
             writer = dataclasses.replace(writer, destination=destination)
         return dataclasses.replace(stage, root=_rewired(stage.root, connections), writer=writer)
 

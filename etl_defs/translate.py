@@ -135,6 +135,9 @@ class Translator:
                 found.setdefault(node.resource, node.source.connection)
             elif isinstance(node, Load):
                 found.setdefault(node.resource, node.destination.connection)
+        letters = self._compiled.bound.dead_letters
+        if letters is not None:
+            found.setdefault(letters.connection_name, letters.destination.connection)
         return found
 
     def _resource_key(self, connection: str) -> str:

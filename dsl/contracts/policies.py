@@ -74,7 +74,9 @@ class DeadLetterPolicy:
     destination: str | None = option(
         default=None, doc="Name of a `connection` to keep them in; the local store if absent."
     )
-    table: str | None = option(default=None, doc="Table, index or prefix at that connection.")
+    table: str | None = option(
+        default=None, doc="Table, index or prefix at that connection; `headrace_dead_letters` if absent."
+    )
     max_rows: int | None = option(default=None, doc="The run fails past this many rejected rows.")
     max_ratio: float | None = option(default=None, doc="The run fails past this share of the rows read (0 to 1).")
 

@@ -67,6 +67,16 @@ def test_a_contract_allows_more_columns_and_unknown_types() -> None:
     assert not contract_faults(arrived, None)
 
 
+def test_a_contract_allows_unknown_types_inside_structs_and_lists() -> None:
+    unknown = pa.list_(pa.struct([("id", pa.null()), ("name", pa.string())]))
+    arrived = pa.list_(pa.struct([("id", pa.int64()), ("name", pa.string())]))
+    other = pa.list_(pa.struct([("id", pa.int64()), ("name", pa.binary())]))
+    fewer = pa.list_(pa.struct([("name", pa.string())]))
+    assert not contract_faults(_schema(users=arrived), _schema(users=unknown))
+    assert len(contract_faults(_schema(users=other), _schema(users=unknown))) == 1
+    assert len(contract_faults(_schema(users=fewer), _schema(users=unknown))) == 1
+
+
 def test_a_contract_is_broken_by_a_missing_column_and_another_type() -> None:
     faults = contract_faults(_schema(id=pa.string()), _schema(id=pa.int64(), name=pa.string()))
     assert faults == ["column 'id' is string, declared as int64", "column 'name' is missing"]

@@ -50,7 +50,8 @@ workflow:
 """
 
 
-def _metadata(result: ExecuteInProcessResult, key: AssetKey) -> dict[str, Any]:
+def metadata_at(result: ExecuteInProcessResult, key: AssetKey) -> dict[str, Any]:
+    """Returns what the one materialization of an asset showed."""
     [event] = [
         each
         for each in result.all_events
@@ -65,7 +66,7 @@ def test_rows_arrive_and_every_number_is_shown(tmp_path: Path) -> None:
     with DagsterInstance.ephemeral() as instance:
         result = location.run("many", instance)
         assert result.success
-        shown = _metadata(result, AssetKey(["memory", location.space, "some_users"]))
+        shown = metadata_at(result, AssetKey(["memory", location.space, "some_users"]))
     assert location.rows("some_users") == [{"user": {"id": n, "password": f"user {n}"}} for n in (2, 3, 4)]
     assert shown["rows_written"] == shown["dagster/row_count"] == 3
     assert shown["rows_rejected"] == 0
@@ -89,7 +90,7 @@ def test_the_row_count_of_a_target_that_grows(tmp_path: Path) -> None:
         for appended in (3, 6):
             result = location.run("many", instance)
             counts = {
-                name: _metadata(result, AssetKey(["memory", location.space, name]))["dagster/row_count"]
+                name: metadata_at(result, AssetKey(["memory", location.space, name]))["dagster/row_count"]
                 for name in ("all_users", "some_users")
             }
             assert counts == {"all_users": 5, "some_users": appended}
