@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from dsl.bound import BoundNode, BoundWorkflow
 from dsl.codes import Code
-from dsl.contracts.connectors import Catalog
+from dsl.contracts.connectors import Catalog, Source
 from dsl.dead_letters import bind_dead_letters
 from dsl.diagnostics import Diagnostics, did_you_mean
 from dsl.document import Map, Scalar
@@ -116,7 +116,7 @@ class _Binder:
             name=node.name,
             role=node.role,
             kind=node.kind,
-            options=options,
+            options=options.declaring(schema) if schema is not None and isinstance(options, Source) else options,
             inputs=tuple(each.name for each in node.inputs),
             policies=node.policies,
             spans=spans,

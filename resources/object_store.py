@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import BinaryIO
@@ -89,6 +89,13 @@ class ObjectStore(ABC):
     @abstractmethod
     def discard(self, ticket: Mapping[str, Json]) -> None:
         """Removes a sealed file that was not published; does nothing if there is none."""
+
+    @abstractmethod
+    def sweep(self, prefix: str, kept: Collection[Mapping[str, Json]]) -> None:
+        """Discards everything staged under keys that begin with `prefix`, sealed or not, but for the tickets to keep.
+
+        What its writer still holds open is discarded as well: a fenced writer has no use for it.
+        """
 
     @abstractmethod
     def delete(self, key: str) -> None:

@@ -225,6 +225,11 @@ class Source(ABC):
     def physical_name(self) -> tuple[str, ...]:
         """The asset key of what is read: system kind, place, name; equal for everyone who reads or writes it."""
 
+    def declaring(self, schema: pa.Schema) -> Source:
+        """Returns the source with the columns that the document declares; one whose system knows its types is unchanged."""
+        del schema
+        return self
+
     @abstractmethod
     def discover_schema(self) -> pa.Schema:
         """Asks the system for the schema that `read` will yield.

@@ -10,8 +10,8 @@ import codecs
 import csv
 import io
 import json
-from collections.abc import Buffer, Iterator
-from typing import IO, Any, BinaryIO, cast
+from collections.abc import Iterator
+from typing import IO, TYPE_CHECKING, Any, BinaryIO, Literal, cast
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -19,10 +19,14 @@ import pyarrow.csv as arrow_csv
 
 from dsl.contracts.errors import SchemaError
 from resources.formats.chunks import Chunk, Malformed, shortened
+from resources.formats.columns import Wanted
 from resources.formats.json_values import to_json
 from resources.formats.options import CsvOptions
 from resources.formats.streams import DecodeError, Transcoded
 from resources.formats.texts import guess, typed
+
+if TYPE_CHECKING:
+    from _typeshed import WriteableBuffer
 
 SAMPLE_ROWS = 10_000
 
@@ -45,32 +49,23 @@ def infer(opened: BinaryIO, options: CsvOptions, where: str) -> pa.Schema:
     return texts
 
 
-def decode(opened: BinaryIO, schema: pa.Schema, options: CsvOptions, where: str, *, strict: bool) -> Iterator[Chunk]:
-    """Reads a file in chunks of rows of `schema`, by the names in its header.
+def decode(opened: BinaryIO, wanted: Wanted, options: CsvOptions, where: str) -> Iterator[Chunk]:
+    """Reads a file in chunks, by the names in its header; without one by the order of all columns.
 
     Args:
         opened: The file, decompressed.
-        schema: The columns wanted.
+        wanted: The columns.
         options: How it is written.
         where: Names the file in errors.
-        strict: Whether a column that `schema` does not have is an error.
 
     Raises:
         SchemaError: A column is missing, or one too many.
         DecodeError: The file is not CSV.
     """
-    source = _Source(opened, options, where, None if options.header else schema.names)
-    if not source.names:
-        return
-    missing = [each for each in schema.names if each not in source.names]
-    if missing:
-        raise SchemaError(f"column '{missing[0]}' is missing", where=where, hint="was it renamed or dropped?")
-    extra = [each for each in source.names if each not in schema.names]
-    if strict and extra:
-        raise SchemaError(
-            f"column '{extra[0]}' is not in the first file", where=where, hint="declare `schema` to choose columns"
-        )
-    yield from source.chunks(schema)
+    source = _Source(opened, options, where, None if options.header else list(wanted.names))
+    if source.names:
+        wanted.check(source.names, where, absent=False)
+        yield from source.chunks(wanted.schema)
 
 
 class _Source:
@@ -162,7 +157,7 @@ class _Source:
             ),
         )
 
-    def _invalid(self, row: Any) -> str:
+    def _invalid(self, row: Any) -> Literal["skip"]:
         blank = not row.text.strip()
         reason = "" if blank else f"it has {row.actual_columns} values, not {row.expected_columns}"
         self._bad.append(Malformed(row.number - 1 - self._skip, 0, shortened(row.text), reason))
@@ -283,7 +278,7 @@ class _Rest(io.RawIOBase):
     def readable(self) -> bool:
         return True
 
-    def readinto(self, buffer: Buffer) -> int:
+    def readinto(self, buffer: WriteableBuffer, /) -> int:
         view = memoryview(buffer)
         if self._ahead:
             data, self._ahead = self._ahead[: len(view)], self._ahead[len(view) :]

@@ -17,6 +17,7 @@ import pyarrow as pa
 
 from dsl.contracts.errors import SchemaError
 from resources.formats.chunks import Chunk, Malformed, shortened
+from resources.formats.columns import Wanted
 from resources.formats.json_values import from_rows, to_lines
 from resources.formats.options import Limits
 from resources.formats.streams import DecodeError
@@ -47,40 +48,37 @@ def infer_array(opened: BinaryIO, limits: Limits, where: str) -> pa.Schema:
     return _schema_of(rows)
 
 
-def decode_lines(opened: BinaryIO, schema: pa.Schema, limits: Limits, where: str, *, strict: bool) -> Iterator[Chunk]:
+def decode_lines(opened: BinaryIO, wanted: Wanted, limits: Limits, where: str) -> Iterator[Chunk]:
     """Reads one object a line; a record is a line that is not blank.
 
     Args:
         opened: The file, decompressed.
-        schema: The fields wanted; one that is absent is NULL.
+        wanted: The fields; one that is absent is NULL, one too many makes its row malformed.
         limits: How long a line may be.
         where: Names the file in errors.
-        strict: Whether a field that `schema` does not have makes a row malformed.
     """
-    decoder = _decoder_for(schema)
+    decoder = _decoder_for(wanted.schema)
     first = 0
     for lines in _blocks(opened, limits, where):
         for at in range(0, len(lines), ROWS):
             part = lines[at : at + ROWS]
-            chunk = _chunk(
-                first, [(*_object(line, decoder), number, line) for number, line in part], schema, strict=strict
-            )
+            chunk = _chunk(first, [(*_object(line, decoder), number, line) for number, line in part], wanted)
             first = chunk.end
             yield chunk
 
 
-def decode_array(opened: BinaryIO, schema: pa.Schema, limits: Limits, where: str, *, strict: bool) -> Iterator[Chunk]:
+def decode_array(opened: BinaryIO, wanted: Wanted, limits: Limits, where: str) -> Iterator[Chunk]:
     """Reads the elements of one array, or objects one after the other; arguments as `decode_lines`."""
     first = 0
     part: list[tuple[Any, str, int, bytes]] = []
-    for value, text in _elements(opened, limits, where, _decoder_for(schema)):
+    for value, text in _elements(opened, limits, where, _decoder_for(wanted.schema)):
         good = isinstance(value, dict)
         part.append((value if good else None, "" if good else "it is not an object", 0, text.encode(errors="replace")))
         if len(part) >= ROWS:
-            yield (chunk := _chunk(first, part, schema, strict=strict))
+            yield (chunk := _chunk(first, part, wanted))
             first, part = chunk.end, []
     if part:
-        yield _chunk(first, part, schema, strict=strict)
+        yield _chunk(first, part, wanted)
 
 
 class JsonEncoder:
@@ -260,18 +258,19 @@ class _Text:
 # ---- rows ---------------------------------------------------------------------------------------
 
 
-def _chunk(first: int, found: Sequence[tuple[Any, str, int, bytes]], schema: pa.Schema, *, strict: bool) -> Chunk:
+def _chunk(first: int, found: Sequence[tuple[Any, str, int, bytes]], wanted: Wanted) -> Chunk:
     good: list[tuple[int, Any, int, bytes]] = []
     bad: list[Malformed] = []
+    names = set(wanted.names)
     for at, (value, reason, number, text) in enumerate(found):
-        unknown = sorted(set(value) - set(schema.names)) if strict and value is not None else []
+        unknown = sorted(set(value) - names) if wanted.strict and value is not None else []
         if unknown:
             reason = f"field '{unknown[0]}' is not in the schema that the first block suggested: declare `schema`"  # noqa: PLW2901
         if reason:
             bad.append(_malformed(first + at, number, text, reason))
         else:
             good.append((first + at, value, number, text))
-    rows = _rows(good, schema, bad, strict=strict)
+    rows = _rows(good, wanted.schema, bad, strict=wanted.strict)
     return Chunk(first, rows, tuple(sorted(bad, key=lambda each: each.record)))
 
 

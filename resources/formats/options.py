@@ -75,6 +75,22 @@ class ParquetOptions:
 
 
 @dataclass(frozen=True, kw_only=True)
+class AvroOptions:
+    """How an Avro file is written."""
+
+    codec: str = option(default="deflate", doc="`deflate`, `bzip2`, `xz` or `none`, for each block.")
+
+    def __post_init__(self) -> None:
+        """Refuses an unknown codec.
+
+        Raises:
+            OptionError: The codec is not one of those.
+        """
+        if self.codec not in {"deflate", "bzip2", "xz", "none"}:
+            raise OptionError("codec", f"'{self.codec}' is unknown", "deflate, bzip2, xz or none")
+
+
+@dataclass(frozen=True, kw_only=True)
 class Limits:
     """What is refused as hostile or broken, before it fills memory or disk."""
 
@@ -89,15 +105,35 @@ class FileOptions:
 
     Attributes:
         format: How rows are written.
+        compression: How the whole file is compressed.
         csv: Options of CSV.
         parquet: Options of Parquet.
+        avro: Options of Avro.
         limits: What is refused.
     """
 
     format: Format
+    compression: Compression = Compression.NONE
     csv: CsvOptions = CsvOptions()
     parquet: ParquetOptions = ParquetOptions()
+    avro: AvroOptions = AvroOptions()
     limits: Limits = Limits()
+
+
+def check_writing(kind: Format, compression: Compression, csv: CsvOptions) -> None:
+    """Refuses options that no file can be written with.
+
+    Raises:
+        OptionError: Names the option at fault.
+    """
+    if compression is not Compression.NONE and kind in {Format.PARQUET, Format.AVRO}:
+        raise OptionError(
+            "compression", f"{kind} compresses its own blocks: no reader expects more", f"set `{kind}.codec` instead"
+        )
+    plain = CsvOptions()
+    for name in ("quote", "encoding", "null_values"):
+        if getattr(csv, name) != getattr(plain, name):
+            raise OptionError(f"csv.{name}", "applies to reading only: CSV is written as RFC 4180 has it", "remove it")
 
 
 _ENDINGS = {

@@ -12,13 +12,15 @@ import hashlib
 import io
 import lzma
 import zlib
-from collections.abc import Buffer
-from typing import IO, Any, BinaryIO, cast
+from typing import IO, TYPE_CHECKING, Any, BinaryIO, cast
 
 import pyarrow as pa
 
 from dsl.contracts.errors import FatalError
 from resources.formats.options import Compression, Limits
+
+if TYPE_CHECKING:
+    from _typeshed import ReadableBuffer, WriteableBuffer
 
 FREE_BYTES = 64 * 2**20
 BLOCK = 1 << 20
@@ -38,7 +40,7 @@ class _Counted(io.RawIOBase):
     def readable(self) -> bool:
         return True
 
-    def readinto(self, buffer: Buffer) -> int:
+    def readinto(self, buffer: WriteableBuffer, /) -> int:
         view = memoryview(buffer)
         data = self._inner.read(len(view))
         view[: len(data)] = data
@@ -60,7 +62,7 @@ class _Limited(io.RawIOBase):
     def readable(self) -> bool:
         return True
 
-    def readinto(self, buffer: Buffer) -> int:
+    def readinto(self, buffer: WriteableBuffer, /) -> int:
         view = memoryview(buffer)
         try:
             data = self._inner.read(min(len(view), BLOCK))
@@ -107,7 +109,7 @@ def decompressed(opened: BinaryIO, how: Compression, limits: Limits, where: str)
     elif how is Compression.BZ2:
         inner = bz2.BZ2File(source)
     elif how is Compression.XZ:
-        inner = lzma.LZMAFile(source)
+        inner = lzma.LZMAFile(source)  # noqa: SIM115 - closed with what is returned
     else:
         inner = pa.CompressedInputStream(pa.PythonFile(source, mode="r"), "zstd")
     return cast("BinaryIO", io.BufferedReader(_Limited(inner, counted, limits, where), BLOCK))
@@ -132,7 +134,7 @@ class Transcoded(io.RawIOBase):
     def readable(self) -> bool:
         return True
 
-    def readinto(self, buffer: Buffer) -> int:
+    def readinto(self, buffer: WriteableBuffer, /) -> int:
         view = memoryview(buffer)
         while not self._ready and not self._ended:
             data = self._inner.read(1 << 16)
@@ -166,7 +168,7 @@ class HashedSink(io.RawIOBase):
     def writable(self) -> bool:
         return True
 
-    def write(self, data: Buffer, /) -> int:
+    def write(self, data: ReadableBuffer, /) -> int:
         view = memoryview(data).cast("B")
         self._inner.write(view)
         self._hash.update(view)
@@ -202,7 +204,7 @@ class _Uncompressed(io.RawIOBase):
     def writable(self) -> bool:
         return True
 
-    def write(self, data: Buffer, /) -> int:
+    def write(self, data: ReadableBuffer, /) -> int:
         return self._sink.write(data)
 
 
@@ -214,7 +216,7 @@ class _Zstd(io.RawIOBase):
     def writable(self) -> bool:
         return True
 
-    def write(self, data: Buffer, /) -> int:
+    def write(self, data: ReadableBuffer, /) -> int:
         view = memoryview(data).cast("B")
         self._stream.write(pa.py_buffer(view))
         return len(view)

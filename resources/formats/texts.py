@@ -63,7 +63,7 @@ def typed(column: Any, kind: pa.DataType) -> tuple[Any, list[tuple[int, str]]]:
         return _convert(column, kind), []
     except (ValueError, TypeError, OverflowError, RecursionError, pa.ArrowException) as error:
         if len(column) == 1:
-            return pa.nulls(1, kind), [(0, _reason(column, kind, error))]
+            return _nothing(kind), [(0, _reason(column, kind, error))]
     size = 1 if len(column) <= _ONE_BY_ONE else (len(column) + 1) // 2
     parts, faults = [], []
     for at in range(0, len(column), size):
@@ -71,6 +71,10 @@ def typed(column: Any, kind: pa.DataType) -> tuple[Any, list[tuple[int, str]]]:
         parts.append(part)
         faults += [(at + row, reason) for row, reason in found]
     return pa.concat_arrays(parts), faults
+
+
+def _nothing(kind: Any) -> Any:
+    return pa.nulls(1, kind)
 
 
 def _convert(column: Any, kind: pa.DataType) -> Any:

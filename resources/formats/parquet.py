@@ -1,0 +1,208 @@
+"""Parquet as chunks and back: row group by row group, only the columns wanted, encodings chosen by what the data is; no store.
+
+What a footer says is checked before it is believed: sizes that no honest file has are refused before memory is taken.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import IO, Any, BinaryIO, cast
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from dsl.contracts.errors import SchemaError
+from resources.formats.chunks import Chunk
+from resources.formats.columns import Wanted, conformed, plain_schema
+from resources.formats.options import Limits, ParquetOptions
+from resources.formats.streams import FREE_BYTES, DecodeError
+
+BATCH_ROWS = 65_536
+GROUP_BYTES = 64 * 2**20
+SAMPLE_ROWS = 10_000
+REPEATED = 0.2
+_BROKEN = (pa.ArrowException, OSError, MemoryError, OverflowError, UnicodeDecodeError)
+_BATCH_BYTES = 256 * 2**20
+
+
+def infer(opened: BinaryIO, where: str) -> pa.Schema:
+    """Returns the schema of a file, from its footer.
+
+    Raises:
+        DecodeError: It is not Parquet.
+    """
+    return plain_schema(_open(opened, where).schema_arrow)
+
+
+def decode(opened: BinaryIO, wanted: Wanted, limits: Limits, where: str, start: int = 0) -> Iterator[Chunk]:
+    """Reads a file in chunks; row groups that end before a record are passed over.
+
+    Args:
+        opened: The file; it must seek.
+        wanted: The columns.
+        limits: What is refused.
+        where: Names the file in errors.
+        start: The first record of interest.
+
+    Raises:
+        SchemaError: Its columns are not those wanted.
+        DecodeError: It is broken, or hostile.
+    """
+    file = _open(opened, where)
+    wanted.check(file.schema_arrow.names, where, absent=True)
+    names = [each for each in wanted.schema.names if each in file.schema_arrow.names]
+    first = 0
+    for number in range(file.num_row_groups):
+        group = file.metadata.row_group(number)
+        if first + group.num_rows > start:
+            size = _rows_at_once(group, limits, where)
+            yield from _group(file, number, names, wanted.schema, first, size, where)
+        first += group.num_rows
+
+
+def _open(opened: BinaryIO, where: str, **options: Any) -> Any:
+    import pyarrow.parquet as pq
+
+    try:
+        file = pq.ParquetFile(
+            pa.PythonFile(cast("Any", opened), mode="r"),
+            buffer_size=1 << 20,
+            pre_buffer=False,
+            thrift_string_size_limit=16 * 2**20,
+            thrift_container_size_limit=1_000_000,
+            **options,
+        )
+    except _BROKEN as error:
+        raise DecodeError(f"it is not Parquet: {_first_line(error)}", where=where, hint="is it complete?") from error
+    names = file.schema_arrow.names
+    if len(set(names)) < len(names):
+        doubled = next(each for each in names if names.count(each) > 1)
+        raise SchemaError(f"column '{doubled}' stands twice", where=where, hint="rename one")
+    return file
+
+
+def _group(
+    file: Any, number: int, names: list[str], schema: pa.Schema, first: int, size: int, where: str
+) -> Iterator[Chunk]:
+    if not names:
+        count = file.metadata.row_group(number).num_rows
+        nothing = pa.array([None] * count, pa.null())
+        yield conformed(pa.RecordBatch.from_arrays([nothing], names=[""]), schema, first, where)
+        return
+    rows = file.iter_batches(batch_size=size, row_groups=[number], columns=names)
+    while True:
+        try:
+            batch = next(rows, None)
+        except _BROKEN as error:
+            raise DecodeError(
+                f"row group {number} is broken: {_first_line(error)}", where=where, hint="is the file complete?"
+            ) from error
+        if batch is None:
+            return
+        yield conformed(batch, schema, first, where)
+        first += batch.num_rows
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]
+
+
+def _rows_at_once(group: Any, limits: Limits, where: str) -> int:
+    """Returns how many rows of a group may be decoded together; refuses what is larger than its bytes can honestly be."""
+    rows = BATCH_ROWS
+    for at in range(group.num_columns):
+        column = group.column(at)
+        small, large = max(column.total_compressed_size, 1), column.total_uncompressed_size
+        values = column.num_values * 8
+        repeated = column.num_values > group.num_rows
+        if (large > FREE_BYTES and large > limits.ratio * small) or (
+            repeated and values > FREE_BYTES and values > limits.ratio * max(small, large)
+        ):
+            raise DecodeError(
+                f"column '{column.path_in_schema}' becomes more than {limits.ratio} times its size: "
+                "refused as a decompression bomb",
+                where=where,
+                hint="raise `limits.ratio` if the file is meant",
+            )
+        if group.num_rows and repeated:
+            rows = min(rows, max(1, int(_BATCH_BYTES * group.num_rows / values)))
+    return rows
+
+
+class ParquetEncoder:
+    """Writes batches as Parquet, a row group at a time; memory holds one row group.
+
+    Args:
+        sink: Takes the bytes; stays open.
+        schema: The columns.
+        options: Codec and size of row groups.
+    """
+
+    def __init__(self, sink: IO[bytes], schema: pa.Schema, options: ParquetOptions) -> None:
+        self._sink, self._schema, self._options = sink, schema, options
+        self._held: list[pa.RecordBatch] = []
+        self._rows = self._bytes = 0
+        self._writer: Any = None
+
+    def write(self, rows: pa.RecordBatch) -> None:
+        """Adds rows."""
+        self._held.append(rows)
+        self._rows += rows.num_rows
+        self._bytes += rows.nbytes
+        if self._rows >= self._options.row_group_rows or self._bytes >= GROUP_BYTES:
+            self._flush()
+
+    def close(self) -> None:
+        """Ends the file; the sink stays open."""
+        self._flush()
+        if self._writer is None:
+            self._writer = self._started(pa.Table.from_batches([], self._schema))
+        self._writer.close()
+
+    def _flush(self) -> None:
+        if not self._rows:
+            return
+        table = pa.Table.from_batches(self._held, self._schema)
+        self._held, self._rows, self._bytes = [], 0, 0
+        if self._writer is None:
+            self._writer = self._started(table)
+        self._writer.write_table(table, row_group_size=max(self._options.row_group_rows, table.num_rows))
+
+    def _started(self, sample: pa.Table) -> Any:
+        import pyarrow.parquet as pq
+
+        codec: Any = self._options.codec
+        return pq.ParquetWriter(
+            pa.PythonFile(cast("Any", self._sink), mode="w"),
+            self._schema,
+            compression=codec,
+            compression_level=1 if codec == "zstd" else None,
+            use_dictionary=_repeated_columns(sample.slice(0, SAMPLE_ROWS)) or False,  # type: ignore[arg-type]
+            write_statistics=True,
+        )
+
+
+def _repeated_columns(sample: pa.Table) -> list[str]:
+    """Returns the columns whose values repeat: a dictionary pays for them, and doubles the cost of all others."""
+    found: list[str] = []
+    for name in sample.column_names:
+        column: Any = sample.column(name).combine_chunks()
+        found += _repeated(name, column)
+    return found
+
+
+def _repeated(path: str, column: Any) -> list[str]:
+    kind: Any = column.type
+    if pa.types.is_struct(kind):
+        names = [kind.field(each).name for each in range(kind.num_fields)]
+        parts = zip(names, column.flatten(), strict=True)
+        return [each for name, part in parts for each in _repeated(f"{path}.{name}", part)]
+    if pa.types.is_nested(kind) or pa.types.is_boolean(kind) or not len(column):
+        return []
+    if isinstance(column, pa.ExtensionArray):
+        column = column.storage
+    try:
+        distinct = pc.count_distinct(column).as_py()
+    except pa.ArrowNotImplementedError:
+        return []
+    return [path] if distinct <= 1 or distinct <= REPEATED * len(column) else []
