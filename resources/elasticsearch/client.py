@@ -230,7 +230,7 @@ def server_version(connection: ElasticsearchConnection) -> str:
 def list_indices(connection: ElasticsearchConnection) -> Sequence[Stream]:
     """Lists indices and aliases that are not hidden."""
     with Client(connection) as client:
-        found = client.ask("GET", "_all", expand_wildcards="open").body
+        found = client.ask("GET", "*", expand_wildcards="open").body
     names = {name for index, facts in found.items() for name in (index, *facts.get("aliases", {}))}
     return [Stream(each) for each in sorted(names) if not each.startswith(".")]
 
