@@ -1,7 +1,7 @@
 """Talks HTTP to a cluster and puts its errors into words; sends each request once and knows nothing of streams.
 
-The transport is Elastic's own, without the client above it: that one refuses OpenSearch, and its newest version also
-Elasticsearch 8.
+No client library stands between: Elastic's own refuses OpenSearch and, from version 9 on, Elasticsearch 8, and none of them
+lets the caller decide what a lost answer means.
 """
 
 from __future__ import annotations
@@ -9,12 +9,15 @@ from __future__ import annotations
 import base64
 import json
 import re
+import ssl
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any, Self
 from urllib.parse import quote, urlencode
+
+import urllib3
 
 from dsl.contracts.connectors import Stream
 from dsl.contracts.errors import (
@@ -25,22 +28,16 @@ from dsl.contracts.errors import (
     SchemaError,
     UnavailableError,
 )
+from dsl.contracts.redaction import remember
 from resources.sql import Tls, loopback, verifies
 from resources.stores.secrets import reveal_optional
 
 if TYPE_CHECKING:
     from resources.elasticsearch.resource import ElasticsearchConnection
 
-try:
-    import elastic_transport as driver
-except ImportError as missing:
-    raise FatalError(
-        "Elasticsearch's driver is not installed",
-        hint="pip install 'headrace[elasticsearch]', which brings elastic-transport",
-    ) from missing
-
 JSON, LINES = "application/json", "application/x-ndjson"
 LONGEST_REASON = 300
+CONNECT_SECONDS = 10.0
 _THROTTLED = frozenset({429, 502, 503, 504})
 # What comes behind it quotes the row, which a reason must not.
 _QUOTES_ROW = re.compile(
@@ -91,14 +88,9 @@ class Client:
 
     def __init__(self, connection: ElasticsearchConnection) -> None:
         self.place = place_of(connection)
-        self._plain = plain(connection)
         self._login = bool(connection.username or connection.api_key)
-        try:
-            self._node = driver.Urllib3HttpNode(_configured(connection, self._plain))
-        except (OSError, ValueError) as error:
-            raise FatalError(
-                f"the certificates in ca_file cannot be used: {error}", where=self.place, hint="name a PEM file"
-            ) from error
+        self._headers = {"accept": JSON, "user-agent": "headrace", **_authorization(connection)}
+        self._pool = _pool(connection)
 
     def __enter__(self) -> Self:
         return self
@@ -115,23 +107,22 @@ class Client:
             FatalError: It cannot be trusted, or is no Elasticsearch.
         """
         place = where or self.place
+        headers = {**self._headers, "content-type": kind}
         try:
-            got = self._node.perform_request(
-                method, path, body=body, headers=driver.HttpHeaders({"content-type": kind})
-            )
-        except driver.ConnectionTimeout as error:
+            got = self._pool.urlopen(method, path, body=body, headers=headers, retries=False, redirect=False)
+        except urllib3.exceptions.ReadTimeoutError as error:
             raise RetryableError(
                 "no answer in time", where=place, hint="raise `timeout`?", error_type=ErrorType.TIMEOUT
             ) from error
-        except driver.TlsError as error:
+        except urllib3.exceptions.SSLError as error:
             raise _untrusted(error, place) from error
-        except driver.ConnectionError as error:
+        except urllib3.exceptions.HTTPError as error:
             raise UnavailableError(
                 f"cannot connect: {_first_line(error)}",
                 where=place,
                 hint="check host and port, that it is running, and whether it wants TLS (`tls`)",
             ) from error
-        return Answer(got.meta.status, _parsed(got.body), _after(got.meta.headers.get("retry-after")))
+        return Answer(got.status, _parsed(got.data), _after(got.headers.get("retry-after")))
 
     def ask(self, method: str, *path: str, body: object = None, where: str = "", **query: str) -> Answer:
         """Sends one JSON request; a status of 404 or 409 is an answer, every other fault an error.
@@ -197,7 +188,7 @@ class Client:
 
     def close(self) -> None:
         """Closes the connections."""
-        self._node.close()
+        self._pool.close()
 
 
 def place_of(connection: ElasticsearchConnection) -> str:
@@ -235,45 +226,50 @@ def list_indices(connection: ElasticsearchConnection) -> Sequence[Stream]:
     return [Stream(each) for each in sorted(names) if not each.startswith(".")]
 
 
-def _configured(connection: ElasticsearchConnection, plain: bool) -> driver.NodeConfig:  # noqa: FBT001 - one caller
-    headers = {"accept": JSON, "user-agent": "headrace"}
-    authorization = _authorization(connection)
-    if authorization:
-        headers["authorization"] = authorization
-    secure: dict[str, Any] = {}
-    if not plain:
-        checked = verifies(connection.tls, connection.host)
-        secure = {"verify_certs": checked, "ca_certs": connection.ca_file if checked else None, "ssl_show_warn": False}
-    return driver.NodeConfig(
-        "http" if plain else "https",
-        connection.host,
-        connection.port,
-        headers=driver.HttpHeaders(headers),
-        request_timeout=connection.timeout.total_seconds(),
-        **secure,
+def _pool(connection: ElasticsearchConnection) -> urllib3.HTTPConnectionPool:
+    seconds = connection.timeout.total_seconds()
+    timeout = urllib3.Timeout(connect=min(seconds, CONNECT_SECONDS), read=seconds)
+    if plain(connection):
+        return urllib3.HTTPConnectionPool(connection.host, connection.port, timeout=timeout)
+    return urllib3.HTTPSConnectionPool(
+        connection.host, connection.port, timeout=timeout, ssl_context=_trust(connection)
     )
 
 
-def _authorization(connection: ElasticsearchConnection) -> str:
+def _trust(connection: ElasticsearchConnection) -> ssl.SSLContext:
+    try:
+        context = ssl.create_default_context(cafile=connection.ca_file)
+    except OSError as error:
+        raise FatalError(
+            f"the certificates in ca_file cannot be used: {error}", where=place_of(connection), hint="name a PEM file"
+        ) from error
+    if not verifies(connection.tls, connection.host):
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+    return context
+
+
+def _authorization(connection: ElasticsearchConnection) -> dict[str, str]:
     key = reveal_optional(connection.api_key)
     if key is not None:
         if not key.isascii() or not key.isprintable():
             raise FatalError("api_key holds characters that no header can", where=place_of(connection))
-        return f"ApiKey {key}"
+        return {"authorization": f"ApiKey {key}"}
     if connection.username is None:
-        return ""
+        return {}
     password = reveal_optional(connection.password) or ""
-    return "Basic " + base64.b64encode(f"{connection.username}:{password}".encode()).decode()
+    token = base64.b64encode(f"{connection.username}:{password}".encode()).decode()
+    return {"authorization": f"Basic {remember(token)}"}
 
 
 def _untrusted(error: Exception, where: str) -> FatalError:
     text = _first_line(error)
-    speaks_plain = any(each in text.upper() for each in ("WRONG_VERSION_NUMBER", "RECORD_LAYER", "HTTP_REQUEST"))
-    hint = "the server speaks plain HTTP: set `tls: disable` if you accept that, or enable TLS there"
+    distrusted = "certificate" in text.lower() or "hostname" in text.lower()
+    plain_text = "does the server speak plain HTTP? enable TLS there, or set `tls: disable` if you accept that"
     return FatalError(
         f"no trusted connection: {text}",
         where=where,
-        hint=hint if speaks_plain else "set ca_file, or mend the certificate",
+        hint="set ca_file, or mend the certificate" if distrusted else plain_text,
     )
 
 
@@ -304,5 +300,6 @@ def _after(header: str | None) -> float | None:
 
 
 def _first_line(error: BaseException) -> str:
-    text = str(getattr(error, "message", "") or error)
-    return re.sub(r"<[^>]*object at 0x[0-9a-f]+>:? ?", "", text).splitlines()[0][:LONGEST_REASON]
+    """Returns an error of the transport without the objects that it quotes."""
+    text = re.sub(r"<[^>]*>(\(.*?\))?:? ?|HTTPS?Connection\(.*?\): ", "", str(error))
+    return (text.splitlines() or [type(error).__name__])[0][:LONGEST_REASON]

@@ -193,7 +193,6 @@ CONNECTOR = ConnectorKind(
     title="Elasticsearch",
     connection=ElasticsearchConnection,
     destination=ElasticsearchDestination,
-    extra="elasticsearch",
     example="""\
 type: elasticsearch
 config:

@@ -17,7 +17,7 @@ import pyarrow as pa
 
 from dsl.contracts.capabilities import WriteMode
 from dsl.contracts.connectors import BatchWriter, Committed, Token
-from dsl.contracts.errors import FatalError, HeadraceError
+from dsl.contracts.errors import FatalError, FencedError, HeadraceError
 from dsl.contracts.rows import Rejection, WriteStats
 from dsl.contracts.state import State
 from resources.elasticsearch.bulk import Bulk, Operation, Refusal, Sent
@@ -92,9 +92,7 @@ class ElasticsearchWriter(BatchWriter):
         if swaps or self._written:
             self._settle_documents(self._place())
         staging = self._into.name if self._overwrites and self._into is not None else ""
-        # From here on nobody may take the documents back but who reads the token: the move may arrive unheard.
-        held, self._held = self._held, replace(self._held, open=(), open_in="")
-        self._held = self._tokens.put(moved(held, epoch, state, staging=staging, owed=swaps))
+        self._move(epoch, state, staging, owed=swaps)
         if swaps:
             self._finish_swap()
             self._into = None
@@ -103,8 +101,18 @@ class ElasticsearchWriter(BatchWriter):
         known = not sent.unknown
         return WriteStats(written, sent.bytes, sent.created if known else -1, sent.updated if known else -1)
 
+    def _move(self, epoch: int, state: State, staging: str, *, owed: bool) -> None:
+        held = self._held
+        # The move may arrive unheard: then only who reads the token may take the documents back, and not `close`.
+        self._held = replace(held, open=(), open_in="")
+        try:
+            self._held = self._tokens.put(moved(held, epoch, state, staging=staging, owed=owed))
+        except FencedError:
+            self._held = held
+            raise
+
     def close(self) -> None:
-        # The next run would take them back as well; a cluster that does not answer must not keep this one from ending.
+        # The next run has done or will do the same; a cluster that does not answer must not keep this one from ending.
         with suppress(HeadraceError):
             self._take_back()
         self._client.close()

@@ -18,7 +18,7 @@ from dsl.contracts.connectors import Destination, Token
 from dsl.contracts.state import State
 from resources.elasticsearch.resource import ElasticsearchConnection, ElasticsearchDestination
 
-SCHEMA = pa.schema([pa.field("id", pa.int64()), pa.field("text", pa.string())])
+SCHEMA = pa.schema([pa.field("id", pa.int64())]).append(pa.field("text", pa.string()))
 TOKEN = Token("crash", "load", run_id="run-1")
 _openings = count()
 
