@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import re
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,7 +16,7 @@ from dsl.contracts.connectors import BatchWriter, CheckResult, Committed, Connec
 from dsl.contracts.redaction import MASK
 from dsl.contracts.rows import Rejection, WriteStats
 from dsl.contracts.state import State
-from dsl.plan.logical import Load, LogicalNode, LogicalPlan, Process, Read
+from dsl.plan.logical import Load, LogicalNode, LogicalPlan, Process, Read, Transform
 from dsl.plan.lower import lower
 from dsl.processors.mask import MaskOptions
 from dsl.rewrite import rewrite
@@ -125,14 +125,23 @@ def _ancestors(plan: LogicalPlan, node: str) -> set[str]:
 def _up_to(plan: LogicalPlan, node: str, sink: Destination, count: int) -> LogicalPlan:
     needed = _ancestors(plan, node)
     nodes = [each for each in plan.nodes if each.id in needed]
-    # An enrich node calls its API for every row of a batch: then a batch is what is shown.
-    size = count if any(isinstance(each, Process) for each in nodes) else max(count, BATCH)
+    size = _batch_rows(nodes, count)
     load = Load(id=NODE, inputs=(node,), schema=plan.node(node).schema, node=NODE, destination=sink)
     return dataclasses.replace(plan, nodes=(*(_small(each, size) for each in nodes), load), persisted=frozenset())
 
 
-def _small(node: LogicalNode, size: int) -> LogicalNode:
-    if not isinstance(node, Read):
+def _batch_rows(nodes: Iterable[LogicalNode], count: int) -> int | None:
+    """Returns how many rows a batch should have so that little is done in vain; None where the whole input is needed."""
+    nodes = list(nodes)
+    if any(isinstance(each, Transform) and not each.row_local for each in nodes):
+        return None
+    # An enrich node calls its API for every row of a batch: then a batch is what is shown.
+    asks = any(isinstance(each, Process) and each.kind != "mask" for each in nodes)
+    return count if asks else max(count, BATCH)
+
+
+def _small(node: LogicalNode, size: int | None) -> LogicalNode:
+    if not isinstance(node, Read) or size is None:
         return node
     return dataclasses.replace(node, request=dataclasses.replace(node.request, batch_rows=size))
 

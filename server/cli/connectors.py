@@ -28,7 +28,11 @@ def connectors() -> None:
     """List, describe, check and discover connectors."""
 
 
-@connectors.command("list", epilog=examples("headrace connectors list", "headrace connectors list --json"))
+@connectors.command(
+    "list",
+    short_help="List what is installed.",
+    epilog=examples("headrace connectors list", "headrace connectors list --json"),
+)
 @json_option("Print JSON.")
 def list_connectors(as_json: bool) -> int:
     """List every installed connector and what it can do.
@@ -53,7 +57,10 @@ def _complete_kinds(context: click.Context, parameter: click.Parameter, incomple
     return [each for each in InstalledCatalog().kinds() if each.startswith(incomplete)]
 
 
-@connectors.command(epilog=examples("headrace connectors show postgres", "headrace connectors show file --json"))
+@connectors.command(
+    short_help="Describe one and its options.",
+    epilog=examples("headrace connectors show postgres", "headrace connectors show file --json"),
+)
 @click.argument("kind", metavar="TYPE", shell_complete=_complete_kinds)
 @json_option("Print JSON.")
 def show(kind: str, as_json: bool) -> int:
@@ -71,7 +78,9 @@ def show(kind: str, as_json: bool) -> int:
     return Exit.DONE
 
 
-@connectors.command(epilog=examples("headrace connectors check orders.yaml"))
+@connectors.command(
+    short_help="Reach every system of a workflow.", epilog=examples("headrace connectors check orders.yaml")
+)
 @FILE
 @WORKFLOW
 @json_option("Print JSON.")
@@ -87,7 +96,9 @@ def check(path: str, name: str | None, as_json: bool) -> int:
     return Exit.DONE if all(each.healthy for each in results.values()) else Exit.UNAVAILABLE
 
 
-@connectors.command(epilog=examples("headrace connectors discover orders.yaml source"))
+@connectors.command(
+    short_help="List what a system offers.", epilog=examples("headrace connectors discover orders.yaml source")
+)
 @FILE
 @click.argument("node")
 @WORKFLOW

@@ -40,7 +40,7 @@ class Variables(dict[str, str]):
     def __missing__(self, name: str) -> str:
         return "1"
 
-    def get(self, name: str, default: object = None) -> str:  # type: ignore[override]
+    def get(self, name: str, default: object = None) -> str:
         del default
         return self[name]
 
