@@ -141,6 +141,19 @@ class StreamLog:
             yield found
             number = found.previous
 
+    def shown(self) -> bool:
+        """Tells whether all files of the newest commit have appeared: since then others may have moved them away."""
+        return self._store.read(self._shown) is not None
+
+    def note_shown(self) -> None:
+        """Notes that all files of the newest commit have appeared."""
+        self._store.create(self._shown, b"")
+
+    @property
+    def _shown(self) -> str:
+        # Digits sort before it, so that the newest entry stays the first of the listing.
+        return f"{self._folder}/shown/{self._newest.birth}-{self.number}"
+
     def append(self, commit: Commit) -> None:
         """Commits.
 

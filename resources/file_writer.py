@@ -193,11 +193,12 @@ class FileWriter(BatchWriter):
             self._store.publish(part.ticket)
         for key in commit.removed:
             self._store.delete(key)
+        self._log.note_shown()
 
     def _recover(self, newest: Commit | None) -> bool:
         """Finishes what a crash cut off, and sweeps what was never committed; tells whether an overwrite goes on."""
         goes_on = newest is not None and newest.gathers and self._writing.overwrite
-        if newest is not None and not newest.gathers:
+        if newest is not None and not newest.gathers and not self._log.shown():
             self._show(newest)
         kept = [each.ticket for each in parts_of([*self._log.chain(self._log.number)])] if goes_on else []
         self._store.sweep(self._prefix, kept)
@@ -265,13 +266,13 @@ class FileWriter(BatchWriter):
         if rows.schema.equals(self._schema):
             return rows
         columns = []
-        for field in self._schema:
-            at = rows.schema.get_field_index(field.name)
+        for each in self._schema:
+            at = rows.schema.get_field_index(each.name)
             try:
-                columns.append(_nulls(rows.num_rows, field.type) if at < 0 else conform(rows.column(at), field.type))
+                columns.append(_nulls(rows.num_rows, each.type) if at < 0 else conform(rows.column(at), each.type))
             except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
                 raise RejectedRows(
-                    f"column '{field.name}' has a value that {field.type} cannot hold: {error}", where=self._where
+                    f"column '{each.name}' has a value that {each.type} cannot hold: {error}", where=self._where
                 ) from error
         return pa.RecordBatch.from_arrays(columns, schema=self._schema)
 
