@@ -119,7 +119,7 @@ def _id_path(schema: pa.Schema, id_field: str, where: str) -> list[pa.Field[Any]
 
 
 def _texts(column: Any, of: pa.Field[Any], faults: Faults) -> list[str]:
-    """Returns a column's values as JSON texts, and notes the rows whose value has none."""
+    """Returns a column's values as JSON texts, and notes the rows whose value has none; `of` is named by its path."""
     kind: Any = of.type
     if is_json(of):
         return _json(column, of.name, faults)
@@ -131,20 +131,21 @@ def _texts(column: Any, of: pa.Field[Any], faults: Faults) -> list[str]:
     if pa.types.is_dictionary(kind):
         return _texts(column.dictionary_decode(), pa.field(of.name, kind.value_type), faults)
     if pa.types.is_struct(kind):
-        parts = _objects(list(zip(column.flatten(), children(kind), strict=True)), len(column), faults)
+        parts = _objects(list(zip(column.flatten(), children(kind), strict=True)), len(column), faults, f"{of.name}.")
         return [text if there else NULL for text, there in zip(parts, column.is_valid().to_pylist(), strict=True)]
     if pa.types.is_map(kind):
         return _map(column, of, faults)
     if is_list(kind):
-        return _list(column, kind.value_field, faults)
+        return _list(column, kind.value_field.with_name(of.name), faults)
     return _scalars(column, of, faults)
 
 
-def _objects(columns: list[tuple[Any, pa.Field[Any]]], count: int, faults: Faults) -> list[str]:
+def _objects(columns: list[tuple[Any, pa.Field[Any]]], count: int, faults: Faults, above: str = "") -> list[str]:
+    """Returns objects; `above` is the path that leads to them."""
     if not columns:
         return ["{}"] * count
     keys = [quoted(each.name) + ":" for _, each in columns]
-    parts = [_texts(column, each, faults) for column, each in columns]
+    parts = [_texts(column, each.with_name(above + each.name), faults) for column, each in columns]
     return [
         "{" + ",".join([key + text for key, text in zip(keys, row, strict=True)]) + "}"
         for row in zip(*parts, strict=True)
@@ -243,10 +244,10 @@ def _map(column: Any, of: pa.Field[Any], faults: Faults) -> list[str]:
     entry = pa.struct([pa.field("key", kind.key_type), kind.item_field.with_name("value")])
     pairs = column.cast(pa.list_(entry))
     if not is_text(kind.key_type):
-        return _list(pairs, pa.field("", entry), faults)
+        return _list(pairs, pa.field(of.name, entry), faults)
     keys = pc.list_flatten(pairs).flatten()[0].to_pylist()
     inner: Faults = {}
-    values = _texts(pc.list_flatten(pairs).flatten()[1], entry.field(1), inner)
+    values = _texts(pc.list_flatten(pairs).flatten()[1], entry.field(1).with_name(of.name), inner)
     found, at = [], 0
     for row, length in enumerate(pc.list_value_length(pairs).to_pylist()):
         span = range(at, at + (length or 0))

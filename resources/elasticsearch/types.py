@@ -25,6 +25,12 @@ RESERVED = frozenset(
 )
 _KEYWORD: Properties = {"type": "keyword", "ignore_above": LONGEST_KEYWORD}
 _TEXT: Properties = {"type": "text", "fields": {"keyword": _KEYWORD}}
+_INSIDE_JSON: dict[str, Properties] = {
+    "long": {"type": "double"},
+    "double": {"type": "double"},
+    "object": {"type": "flattened"},
+    "string": _TEXT,
+}
 _INTEGERS = {"int8": "byte", "int16": "short", "int32": "integer", "int64": "long"} | {
     "uint8": "short",
     "uint16": "integer",
@@ -78,7 +84,7 @@ def dynamic_templates(schema: pa.Schema) -> list[Properties]:
     """Returns how values inside JSON columns are mapped: whole numbers so that fractions may follow, objects as one field."""
     found: list[Properties] = []
     for path in _json_paths(list(schema), ()):
-        for kind, mapping in (("long", {"type": "double"}), ("object", {"type": "flattened"}), ("string", _TEXT)):
+        for kind, mapping in _INSIDE_JSON.items():
             rule = {"path_match": path, "match_mapping_type": kind, "mapping": mapping}
             found.append({f"headrace {path} {kind}": rule})
     return found
