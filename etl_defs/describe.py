@@ -67,7 +67,7 @@ def _how(node: ChunkQuery | StreamQuery) -> str:
 
 
 def _kind_of(processor: object) -> str:
-    name = type(processor).__name__
+    name = type(processor).__name__.removesuffix("Options").lower()
     return f"{name} with {', '.join(each.name for each in fields(processor))}" if is_dataclass(processor) else name
 
 

@@ -1,5 +1,6 @@
 """Jobs that stand for workflows that cannot be compiled: seen in the UI by their faults, failing when they are run; compiles nothing."""
 
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -14,11 +15,13 @@ from dagster import (
     in_process_executor,
 )
 
+from dsl.contracts.redaction import scrub
 from etl_defs.library import Entry
 from etl_defs.naming import LOAD_ERRORS, TAG_ERROR, TAG_WORKFLOW, op_name
 from etl_defs.report import fenced
 
 LOAD_ERROR = "load_error"
+_FAULT = re.compile(r"(\S+:\d+:\d+): (E\d+) (.*)")
 
 
 def error_job(entry: Entry, fault: str) -> JobDefinition:
@@ -38,9 +41,14 @@ def error_job(entry: Entry, fault: str) -> JobDefinition:
         )
         yield  # makes this a generator, as Dagster wants it
 
-    operation = OpDefinition(compute_fn=fail, name=op_name(entry.name, LOAD_ERROR), description=fenced(fault), outs={})
+    operation = OpDefinition(
+        compute_fn=fail,
+        name=op_name(entry.name, LOAD_ERROR),
+        description=f"{_count(fault)}\n\n{_listed(fault)}",
+        outs={},
+    )
     return GraphDefinition(name=entry.name, description=describe_fault(entry, fault), node_defs=[operation]).to_job(
-        tags={TAG_WORKFLOW: entry.name, TAG_ERROR: "load"},
+        tags={TAG_WORKFLOW: entry.name, TAG_ERROR: "load", "dagster/max_retries": "0"},
         metadata={"diagnostics": MetadataValue.md(fenced(fault)), "file": MetadataValue.path(str(entry.path))},
         executor_def=in_process_executor,
     )
@@ -60,4 +68,26 @@ def error_asset(entry: Entry, fault: str) -> AssetSpec:
 
 def describe_fault(entry: Entry, fault: str) -> str:
     """Returns the faults of a workflow as Markdown."""
-    return f"**Load error**: workflow `{entry.title}` cannot be run as it is written.\n\n{fenced(fault)}"
+    return f"**Load error**: workflow `{entry.title}` cannot be run as it is written.\n\n{_listed(fault)}"
+
+
+def _count(fault: str) -> str:
+    count = len(fault.splitlines())
+    return f"Cannot be run: {count} fault{'s' * (count != 1)}."
+
+
+def _listed(fault: str) -> str:
+    """Returns faults as a list, which a narrow column can wrap; the folder of their file stands in the metadata."""
+    return "\n".join(f"- {_spoken(each)}" for each in scrub(fault).splitlines())
+
+
+def _spoken(line: str) -> str:
+    found = _FAULT.fullmatch(line)
+    if found is None:
+        return _escaped(line)
+    place, code, said = found.groups()
+    return f"`{place.rsplit('/', 1)[-1]}` **{code}** {_escaped(said)}"
+
+
+def _escaped(text: str) -> str:
+    return re.sub(r"([\\`*<>\[\]])", r"\\\1", text)

@@ -105,8 +105,6 @@ class Library:
             KeyError: There is no such workflow.
         """
         entry = self.entry(name)
-        if entry.fault:
-            raise LoadError(entry.fault)
         if name not in self._compiled:
             self._compiled[name] = self._try(entry)
         found = self._compiled[name]
@@ -175,13 +173,16 @@ class Library:
         return not any(isinstance(each, ConnectionDocument) and each.name == document.name for each in local)
 
     def _try(self, entry: Entry) -> CompiledWorkflow | LoadError:
+        if entry.fault and (entry.outline is not None or not entry.text):
+            return LoadError(entry.fault)
         try:
-            return self._compile(entry, None)
+            found = self._compile(entry, None)
         except Exception as error:  # noqa: BLE001 - a fault of the compiler or of a connector, too, stays with this file
             unknown = isinstance(error, CompileError) and any(
                 each.code is Code.UNKNOWN_CONNECTION for each in error.diagnostics
             )
             return LoadError("\n".join([_sentence(entry.path, error), *(self._unshared if unknown else ())]))
+        return LoadError(entry.fault) if entry.fault else found
 
     def _compile(self, entry: Entry, schemas: Mapping[str, pa.Schema] | None) -> CompiledWorkflow:
         self.compilations += 1

@@ -19,7 +19,7 @@ from dagster import (
     TableSchema,
 )
 
-from dsl.contracts.capabilities import WriteMode
+from dsl.contracts.capabilities import Proof, WriteMode
 from dsl.contracts.connectors import Destination
 from dsl.contracts.redaction import MASK, scrub
 from dsl.plan.logical import Lineage
@@ -36,16 +36,21 @@ _SECRET = re.compile(
     r"|credit_?card|card_?number|cvv|cvc|iban|(^|_)ssn|social_?security|passport",
     re.IGNORECASE,
 )
+_PROOFS = {
+    Proof.REAL: "proven on the real system",
+    Proof.EMULATOR: "proven on an emulator of the system",
+    Proof.CONTRACT: "proven against the contract only",
+}
 _NODES = TableSchema(
     columns=[
         TableColumn("node", "string"),
         TableColumn("kind", "string"),
+        TableColumn("seconds", "float"),
         TableColumn("rows in", "int"),
         TableColumn("rows out", "int"),
         TableColumn("filtered", "int"),
         TableColumn("rejected", "int"),
         TableColumn("bytes out", "int"),
-        TableColumn("seconds", "float"),
     ]
 )
 
@@ -124,13 +129,13 @@ def _node_record(node: NodeReport) -> TableRecord:
     return TableRecord(
         {
             "node": ", ".join(node.nodes),
-            "kind": node.kind,
+            "kind": node.kind.replace("_", " "),
+            "seconds": round(node.seconds, 3),
             "rows in": node.rows_in,
             "rows out": node.rows_out,
             "filtered": node.filtered,
             "rejected": node.rejected,
             "bytes out": node.bytes_out,
-            "seconds": round(node.seconds, 3),
         }
     )
 
@@ -152,7 +157,7 @@ def guarantee_of(destination: Destination) -> str:
     able = destination.capabilities
     keyed = destination.write_mode in {WriteMode.UPSERT, WriteMode.MERGE}
     promise = able.keyed_guarantee if keyed and able.keyed_guarantee else able.guarantee
-    return f"{promise.value} ({able.proof.value})"
+    return f"{promise.value.replace('_', ' ')} ({_PROOFS[able.proof]})"
 
 
 def known_row_count(report: StageReport, destination: Destination, before: int | None) -> int | None:

@@ -53,10 +53,10 @@ def schedule_of(entry: Entry) -> ScheduleDefinition | None:
 
 def _describe(schedule: Schedule) -> str:
     overlap = (
-        "skipped while a run is in progress" if schedule.overlap is Overlap.SKIP else "queued behind a run in progress"
+        "Skipped while a run is in progress" if schedule.overlap is Overlap.SKIP else "Queued behind a run in progress"
     )
     catchup = "missed times are made up for" if schedule.catchup else "of missed times only the last is made up for"
-    return f"`{schedule.cron}` in {schedule.timezone}; {overlap}; {catchup}."
+    return f"{overlap}; {catchup}."
 
 
 def _evaluation(name: str, schedule: Schedule) -> Callable[[ScheduleEvaluationContext], Evaluation]:

@@ -37,6 +37,7 @@ from etl_defs.describe import stage_description, stage_text
 from etl_defs.library import Library
 from etl_defs.naming import SOURCES, TAG_WORKFLOW, asset_key, asset_tags, dagster_name, op_name, owners_of
 from etl_defs.ops import DONE, TARGET, StageOp, session_resource
+from etl_defs.picture import as_markdown, picture
 from etl_defs.storage import NoPickles
 from resources.base import resource_of
 
@@ -231,12 +232,13 @@ class Translator:
         if stage.schema is not None and len(stage.schema):
             metadata["dagster/column_schema"] = MetadataValue.table_schema(shown.table_schema(stage.schema))
         lineage = shown.column_lineage(load.lineage, self._reads) if load else None
+        written = f"Written by workflow `{workflow.name}`, node `{writer.node}`."
         if lineage is not None:
             metadata["dagster/column_lineage"] = MetadataValue.column_lineage(lineage)
         return AssetSpec(
             key,
             deps=sorted(sources),
-            description=f"Written by workflow `{workflow.name}`, node `{writer.node}`.",
+            description="\n\n".join(filter(None, [workflow.description, written])),
             metadata=metadata,
             group_name=self._name,
             owners=owners_of(workflow.owners),
@@ -286,9 +288,10 @@ class Translator:
             description=workflow.description or f"Workflow `{workflow.name}`.",
             tags={**workflow.tags, TAG_WORKFLOW: self._name},
             metadata={
+                "picture": MetadataValue.md(as_markdown(picture(self._compiled.logical))),
                 "plan": MetadataValue.md(shown.fenced(plan)),
                 "file": MetadataValue.path(str(self._path)),
-                "fingerprint": MetadataValue.text(self._compiled.physical.fingerprint),
+                "fingerprint": MetadataValue.text(self._compiled.physical.fingerprint[:12]),
             },
             owners=owners_of(workflow.owners) or None,
             executor_def=in_process_executor,

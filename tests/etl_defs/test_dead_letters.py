@@ -82,4 +82,4 @@ def test_a_connection_that_is_not_there_is_a_load_error(tmp_path: Path, named: s
     location = Location(tmp_path, {"a.yaml": copy("a", more=DLQ.replace("shared-letters", named))})
     job = location.repository.get_job("a")
     assert job.tags[TAG_ERROR] == "load"
-    assert f"E404 no connection is called '{named}'" in (job.description or "")
+    assert f"**E404** no connection is called '{named}'" in (job.description or "")

@@ -103,6 +103,13 @@ def test_missing_variables_are_listed_where_the_workflow_is_looked_for(tmp_path:
     assert "missing.yaml:" in text
 
 
+def test_faults_are_a_list_that_a_narrow_column_can_wrap(tmp_path: Path) -> None:
+    text = copy("odd", more="  shedule: '@daily'\n  tags: {a: [1]}")
+    lines = (Location(tmp_path, {"odd.yaml": text}).repository.get_job("odd").description or "").splitlines()
+    faults = [each for each in lines if each.startswith("- ")]
+    assert [each.split()[1:3] for each in faults] == [["`odd.yaml:3:3`", "**E302**"], ["`odd.yaml:4:13`", "**E304**"]]
+
+
 def test_the_run_of_a_broken_workflow_fails_with_its_faults(tmp_path: Path) -> None:
     location = Location(tmp_path, {"unknown.yaml": copy("misspelt", more="  shedule: '@daily'")})
     with DagsterInstance.ephemeral() as instance:

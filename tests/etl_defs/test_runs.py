@@ -72,7 +72,7 @@ def test_rows_arrive_and_every_number_is_shown(tmp_path: Path) -> None:
     assert shown["rows_rejected"] == 0
     assert shown["bytes_written"] > 0
     assert shown["epochs"] >= 1
-    assert "exactly_once" in shown["guarantee"]
+    assert "exactly once" in shown["guarantee"]
     assert [column.name for column in shown["dagster/column_schema"].columns] == ["user"]
     source = AssetKey(["memory", location.space, "users"])
     origins = shown["dagster/column_lineage"].deps_by_column["user"]
