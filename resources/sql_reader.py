@@ -123,6 +123,14 @@ class Scanner(ABC):
     def bound(self) -> Bound:
         """Returns the upper end of the window to read now."""
 
+    def not_after(self, column: str, low: str, high: str) -> bool:
+        """Tells whether a window of a column from `low` to `high` can hold anything; the bound never goes back."""
+        del column
+        try:
+            return Decimal(low) <= Decimal(high)
+        except InvalidOperation:
+            return low <= high
+
     @abstractmethod
     def close(self) -> None:
         """Closes the view and its connection; safe to call twice."""
@@ -168,6 +176,9 @@ class SqlReader(BatchReader):
         self._scanner, self._limit = scanner, request.limit
         self._state = None if is_complete(state) else state
         self._key, self._incremental = key, incremental
+        if self._limit is not None and incremental is None:
+            read = (self._state or {}).get("records_read")
+            self._limit = max(0, self._limit - (read if isinstance(read, int) else 0))
         self._rejected: list[Rejection] = []
 
     @property
@@ -185,7 +196,7 @@ class SqlReader(BatchReader):
         passes = self._full() if self._incremental is None else self._windows(self._incremental)
         for each in passes:
             yield from self._run(each)
-            if self._limit == 0:
+            if self._limit == 0 and self._incremental is not None:
                 return
             self._state = advance(self._state, 0, 0, **{**each.fields, **each.done})
             yield Batch(pa.RecordBatch.from_pylist([], schema=self.schema), self._state)
@@ -221,7 +232,13 @@ class SqlReader(BatchReader):
 
     def _full(self) -> Iterator[Pass]:
         after = _texts((self._state or {}).get("key"))
-        condition, parameters = self._after(self._key, after) if after and self._key else ("", ())
+        if after and len(after) != len(self._key):
+            raise FatalError(
+                "the state resumes after a key that its rows no longer have",
+                where=self._scanner.where,
+                hint="give the table its key back, or delete the state and read it from the start",
+            )
+        condition, parameters = self._after(self._key, after) if after else ("", ())
         yield Pass(condition, parameters, self._key, bool(self._key), unique=True, done={"complete": True, "key": None})
 
     def _windows(self, how: Incremental) -> Iterator[Pass]:
@@ -238,7 +255,7 @@ class SqlReader(BatchReader):
         if how.nulls is NullCursor.INCLUDE_ONCE:
             yield self._null_pass(how, _keys(state.get("nulls")))
         bound = self._scanner.bound()
-        if bound.text is not None and (low is None or _not_after(low, bound.text)):
+        if bound.text is not None and (low is None or self._scanner.not_after(how.column, low, bound.text)):
             yield self._window(how, (low, low_inclusive, seen), bound, (None, None))
         elif low is None:
             yield Pass("1 = 0", (), (how.column,), tracked=False, unique=True, done={"low": None, "high": None})
@@ -351,11 +368,3 @@ def _texts(value: Json) -> tuple[str, ...]:
 
 def _keys(value: Json) -> list[list[str]]:
     return [list(_texts(each)) for each in value] if isinstance(value, list) else []
-
-
-def _not_after(low: str, high: str) -> bool:
-    """Tells whether a window from `low` to `high` can hold anything; the bound never goes back."""
-    try:
-        return Decimal(low) <= Decimal(high)
-    except InvalidOperation:
-        return low <= high

@@ -94,9 +94,9 @@ def plain(kind: pa.DataType) -> pa.DataType:  # noqa: PLR0911 - one rule a line
 
 
 def fit(have: pa.DataType, come: pa.DataType) -> Fit:
-    """Tells whether a column of type `have` holds every value of type `come`, or could after widening."""
+    """Tells whether a column of type `have` (null: it has none) holds every value of type `come`, or could after widening."""
     have, come = plain(have), plain(come)
-    if have == come or pa.types.is_null(come):
+    if have == come or pa.types.is_null(come) or pa.types.is_null(have):
         return Fit.YES
     if is_text(have):
         return Fit.NO if is_bytes(come) else Fit.YES
@@ -157,8 +157,10 @@ def conform(column: Any, kind: pa.DataType) -> Any:
         return column
     if pa.types.is_dictionary(column.type):
         return conform(column.dictionary_decode(), kind)
-    if is_text(kind) and is_nested(column.type):
+    if (is_text(kind) or pa.types.is_null(kind)) and is_nested(column.type):
         return json_text(column)
+    if pa.types.is_null(kind):  # the column takes anything as it is
+        return column
     if is_text(kind) and is_bytes(column.type):
         raise pa.ArrowInvalid("bytes are not text")
     cast: pa.Array[Any] = pc.cast(column, kind, safe=True)

@@ -10,12 +10,21 @@ import pyarrow as pa
 from dsl.contracts.capabilities import WriteMode
 from dsl.contracts.connectors import BatchWriter, Committed, Token
 from dsl.contracts.errors import FatalError, RejectedRows, SchemaError
+from dsl.contracts.failpoints import Failpoint
 from dsl.contracts.rows import Rejection, WriteStats
 from dsl.contracts.state import State
 from resources.sql import ROW_NUMBER, SchemaEvolution, TableName, stage_name
 from resources.sql_session import Column, Session, Swap
 from resources.sql_token import TokenTable
 from resources.sql_types import Fit, conform, fit, plain, widened
+
+_FENCED = Failpoint("sql.fenced", "The stream belongs to this writer; no row of it has been written.")
+_MOVED = Failpoint(
+    "sql.token_moved", "The epoch's rows and its token stand in the transaction, which is not committed."
+)
+_COMMITTED = Failpoint(
+    "sql.committed", "The epoch is committed; the engine has not heard of it, an owed swap is not done."
+)
 
 
 class SqlWriter(BatchWriter):
@@ -54,6 +63,7 @@ class SqlWriter(BatchWriter):
         try:
             self._tokens = TokenTable(session, target, token)
             self._held = self._tokens.fence()
+            _FENCED.reach()
             self._finish_swap()
             self._columns = fitted_table(session, target, schema, key, evolution)
             self._names = [each.name for each in self._columns]
@@ -85,20 +95,32 @@ class SqlWriter(BatchWriter):
             raise FatalError(
                 f"epoch {epoch} cannot follow epoch {self._held.epoch}", where=self._where, hint="this is a defect"
             )
-        into = self._begin()
         swaps = final and self._mode is WriteMode.OVERWRITE
+        into = self._begin()
+        try:
+            self._move(into, epoch, state, swaps=swaps)
+        except BaseException:  # nobody waits for the locks of a writer that failed
+            self._open = False
+            self._session.rollback()
+            raise
+        _MOVED.reach()
+        self._open = False
+        self._session.commit()
+        _COMMITTED.reach()
+        if swaps:
+            self._after_swap(into)
+        stats, self._stats = self._stats, _Stats()
+        return WriteStats(stats.rows, stats.bytes, stats.inserted, stats.updated)
+
+    def _move(self, into: TableName, epoch: int, state: State, *, swaps: bool) -> None:
+        """Completes the open transaction: the epoch's rows, the swap that it may end with, the token."""
+        self._deliver(into)
         owed = swaps and self._session.swap is Swap.OWED
         if swaps and not owed:
             self._session.take_place(into, self._target, self._names)
         gathers = self._mode is WriteMode.OVERWRITE and (owed or not swaps)
         staging = into.name if gathers else ""
         self._held = self._tokens.move(self._held, epoch, state, staging=staging, owed=owed)
-        self._open = False
-        self._session.commit()
-        if swaps:
-            self._after_swap(into)
-        stats, self._stats = self._stats, _Stats()
-        return WriteStats(stats.rows, stats.bytes, stats.inserted, stats.updated)
 
     def close(self) -> None:
         if self._open:
@@ -118,6 +140,9 @@ class SqlWriter(BatchWriter):
             if self._into is None:
                 self._into = self._fresh_stage()
         return self._into or self._target
+
+    def _deliver(self, into: TableName) -> None:
+        """Puts rows that were kept aside into the open transaction; here they stand in it already."""
 
     def _load(self, into: TableName, rows: pa.RecordBatch) -> None:
         names = list(self._names)
