@@ -89,7 +89,7 @@ def launch(
         ending = Ending.FINISHED if result.success else _ending(errors)
         if ending is Ending.INTERRUPTED:
             instance.report_run_canceled(result.dagster_run, "Interrupted at the terminal that it was started from.")
-    report = RunReport(name, result.run_id, tuple(progress.reports), time.monotonic() - began)
+    report = RunReport(library.entry(name).title, result.run_id, tuple(progress.reports), time.monotonic() - began)
     fault = "\n".join(dict.fromkeys(filter(None, map(_sentence, errors))))
     return Launched(result.run_id, ending, report, fault)
 

@@ -114,12 +114,12 @@ def _numbers(stage: StageReport) -> dict[str, str]:
 def _books(stage: StageReport) -> Text:
     """Returns the reconciliation of a stage as the sum that it is."""
     books = stage.reconciliation
-    came = [("read", books.read), ("added by unnesting", books.expanded), ("out of joins", books.folded_out)]
+    came = [("read", books.read), ("expanded", books.expanded), ("folded out", books.folded_out)]
     went = [
         ("written", books.written),
         ("filtered", books.filtered),
         ("rejected", books.rejected),
-        ("into joins", books.folded_in),
+        ("folded in", books.folded_in),
     ]
     always = {"read", "written"}
     left, right = (

@@ -59,7 +59,7 @@ def _complete_kinds(context: click.Context, parameter: click.Parameter, incomple
 
 @connectors.command(
     short_help="Describe one and its options.",
-    epilog=examples("headrace connectors show postgres", "headrace connectors show file --json"),
+    epilog=examples("headrace connectors show postgres"),
 )
 @click.argument("kind", metavar="TYPE", shell_complete=_complete_kinds)
 @json_option("Print JSON.")

@@ -118,7 +118,7 @@ def test_a_report_fits_its_terminal(width: int) -> None:
     text = told.getvalue()
     assert max(map(len, text.splitlines())) <= width
     assert "flights: finished in 3.2 s" in text
-    assert "warehouse: 336,776 read + 16 out of joins = 16 written + 336,776 into joins" in text
+    assert "warehouse: 336,776 read + 16 folded out = 16 written + 336,776 folded in" in text
     assert "lake[0]: 336,776 read = 336,773 written + 3 rejected" in text
     assert "rejected 3 by 1_mapping/conversion" in text
 
