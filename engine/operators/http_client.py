@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import re
+import socket
+import ssl
 import zlib
 from collections.abc import Mapping
 from contextlib import suppress
@@ -148,6 +151,9 @@ def origin_of(url: str, wall: Wall) -> URL:
 def _told(error: BaseException) -> str:
     """What the system says, without the address that was asked for."""
     cause = getattr(error, "certificate_error", None) or getattr(error, "os_error", None) or error
+    # asyncio's own words for a connection that fails are "Connect call failed".
+    if isinstance(cause, OSError) and cause.errno and not isinstance(cause, socket.gaierror | ssl.SSLError):
+        return os.strerror(cause.errno)
     return str(getattr(cause, "strerror", None) or cause)
 
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import socket
+import ssl
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from pathlib import Path
@@ -81,16 +82,18 @@ class Listener:
     Attributes:
         port: Where.
         answer: What it sends for a request; the connection is closed after it.
+        tls: Its side of TLS, or None for plain text.
     """
 
     port: int
     answer: Callable[[bytes], bytes]
+    tls: ssl.SSLContext | None = None
     connections: int = 0
     heads: list[bytes] = field(default_factory=list)
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}/x"
+        return f"{'https' if self.tls else 'http'}://127.0.0.1:{self.port}/x"
 
     def serve(self, server: socket.socket) -> None:
         while True:
@@ -99,8 +102,13 @@ class Listener:
             except OSError:
                 return
             self.connections += 1
-            with connection:
-                self._reply(connection)
+            # Callers that hang up are part of the tests.
+            with connection, suppress(OSError):
+                if self.tls is None:
+                    self._reply(connection)
+                else:
+                    with self.tls.wrap_socket(connection, server_side=True) as secured:
+                        self._reply(secured)
 
     def _reply(self, connection: socket.socket) -> None:
         held = b""
@@ -117,12 +125,14 @@ class Listener:
 
 
 @contextmanager
-def listening(answer: bytes | Callable[[bytes], bytes], family: int = socket.AF_INET) -> Iterator[Listener]:
+def listening(
+    answer: bytes | Callable[[bytes], bytes], family: int = socket.AF_INET, tls: ssl.SSLContext | None = None
+) -> Iterator[Listener]:
     """Listens on a free port of the loopback, and of every other address of this machine."""
     with socket.socket(family, socket.SOCK_STREAM) as server:
         server.bind(("::" if family == socket.AF_INET6 else "0.0.0.0", 0))
         server.listen(64)
-        made = Listener(server.getsockname()[1], answer if callable(answer) else lambda _: answer)
+        made = Listener(server.getsockname()[1], answer if callable(answer) else lambda _: answer, tls)
         thread = threading.Thread(target=made.serve, args=(server,), daemon=True)
         thread.start()
         try:

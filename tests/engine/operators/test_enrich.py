@@ -164,7 +164,15 @@ def test_headers_are_revealed_and_sent(bench: Workbench, http_api: EnrichmentApi
 
 @pytest.mark.parametrize(
     ("name", "value"),
-    [("X", "qq\nb"), ("X", "qq\r\nY: b"), ("X", "qq "), ("X", "qq\0"), ("X y", "qq"), ("X\n", "qq"), ("Content-Length", "qq")],
+    [
+        ("X", "qq\nb"),
+        ("X", "qq\r\nY: b"),
+        ("X", "qq "),
+        ("X", "qq\0"),
+        ("X y", "qq"),
+        ("X\n", "qq"),
+        ("Content-Length", "qq"),
+    ],
 )
 def test_a_header_that_cannot_be_sent_is_refused_without_its_value(bench: Workbench, name: str, value: str) -> None:
     with pytest.raises(FatalError, match="header") as caught:
