@@ -74,7 +74,8 @@ class RunContext:
         events: Told what happens.
         control: Carries stop and pause.
         clock: Tells the time.
-        memory_limit: Bytes that the relational operators of one stage may hold before they spill.
+        memory_limit: Bytes that the relational operators of one stage may hold before they spill; the process needs about
+            300 MiB besides (benchmarks/memory.py).
         spill_limit: Bytes they may spill to disk.
         threads: Threads of the relational operators of one stage.
         allow_python: Whether `python` nodes may run.
@@ -97,7 +98,7 @@ class RunContext:
     events: EventSink = field(default_factory=SilentEvents)
     control: Control = field(default_factory=Control)
     clock: Clock = field(default_factory=SystemClock)
-    memory_limit: int = 256 * 2**20
+    memory_limit: int = 160 * 2**20
     spill_limit: int = 64 * 2**30
     threads: int = field(default_factory=lambda: os.cpu_count() or 1)
     allow_python: bool = False

@@ -10,7 +10,7 @@ from datetime import datetime
 import pyarrow as pa
 
 from dsl.contracts.connectors import BatchWriter, Token
-from dsl.contracts.errors import FatalError
+from dsl.contracts.errors import FatalError, HeadraceError
 from dsl.contracts.policies import Policies
 from dsl.contracts.rows import Rejection
 from dsl.contracts.state import State
@@ -89,9 +89,10 @@ class StageLoop:
             HeadraceError: What made it fail; the open epoch is not committed.
             CancelledError: The attempt was cancelled from outside.
         """
-        epoch = self._new_epoch(number + 1)
+        epoch, following = self._new_epoch(number + 1), None
         while True:
-            ended, flow = self._next(channel, POLL_SECONDS, epoch)
+            ended, flow = (False, following) if following else self._next(channel, POLL_SECONDS, epoch)
+            following = None
             if ended:
                 self._commit_last(epoch)
                 return StageOutcome.FINISHED
@@ -101,12 +102,10 @@ class StageLoop:
             if wish is not Wish.RUN and (outcome := self._leave(epoch, channel, wish)) is not None:
                 return outcome
             if epoch.committable and epoch.due(self._policies.checkpoint, self.context.clock.now(), self.box.pending):
-                ended, flow = self._commit_at_boundary(epoch, channel)
+                ended, following = self._commit_at_boundary(epoch, channel)
                 if ended:
                     return StageOutcome.FINISHED
                 epoch = self._new_epoch(epoch.number + 1)
-                if flow is not None:
-                    self._take(epoch, flow)
 
     def complete(self, number: int) -> None:
         """Makes the final commit that the run before did not come to; reads nothing."""
@@ -176,16 +175,24 @@ class StageLoop:
 
     def _commit_at_boundary(self, epoch: Epoch, channel: Channel[Flow]) -> tuple[bool, Flow | None]:
         """Commits, as the last epoch if nothing more comes; returns whether it was, and what follows otherwise."""
-        ended, flow = self._next(channel, PEEK_SECONDS, epoch)
+        ended, flow = self._peek(epoch, channel)
         if flow is not None and flow.state is not None and not flow.rows.num_rows:
             # A state without rows, such as the last one of a full refresh, needs no epoch of its own.
             self._take(epoch, flow)
-            ended, flow = self._next(channel, PEEK_SECONDS, epoch)
+            ended, flow = self._peek(epoch, channel)
         if ended:
             self._commit_last(epoch)
         else:
             self._commit(epoch, final=False)
         return ended, flow
+
+    def _peek(self, epoch: Epoch, channel: Channel[Flow]) -> tuple[bool, Flow | None]:
+        try:
+            return self._next(channel, PEEK_SECONDS, epoch)
+        except HeadraceError:
+            # What a reader fails at comes after this epoch, which is whole.
+            self._commit(epoch, final=False)
+            raise
 
     def _commit_last(self, epoch: Epoch) -> None:
         if epoch.inside:

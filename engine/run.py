@@ -16,6 +16,7 @@ from engine.context import OnRegression, RunContext, SilentEvents, SystemClock
 from engine.control import Control, Wish
 from engine.events import Teller
 from engine.exchange import Collection, Consumer, collect
+from engine.memory import give_back
 from engine.opening import exchange_source
 from engine.report import NodeReport, Reconciliation, RunReport, StageOutcome, StageReport
 from engine.retry import backoff, may_retry, pause
@@ -72,6 +73,7 @@ def run_stage(stage: Stage, context: RunContext) -> StageReport:
         HeadraceError: The stage failed; its last committed epoch stays.
         BaseException: Whatever interrupted the calling thread.
     """
+    give_back()
     running = _Running(stage, context)
     running.start()
     try:

@@ -297,13 +297,16 @@ class DeadLetters:
 
 
 class Events:
-    """An event sink that remembers."""
+    """An event sink that remembers; the process may die while it is told."""
 
-    def __init__(self) -> None:
+    def __init__(self, power: Power | None = None) -> None:
         self.told: list[Event] = []
+        self.power = power or Power()
 
     def emit(self, event: Event) -> None:
         self.told.append(event)
+        if not self.power.dead:
+            self.power.step(event.name)
 
     def names(self) -> list[str]:
         return [each.name for each in self.told]
