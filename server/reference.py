@@ -3,18 +3,50 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib
+import inspect
+import re
 import typing
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from enum import StrEnum
 
-from dsl.contracts.capabilities import WriteMode
-from dsl.contracts.connectors import ConnectorKind, Destination
+import pyarrow as pa
+
+from dsl.contracts.capabilities import SyncMode, WriteMode
+from dsl.contracts.connectors import ConnectorKind, Destination, Source
 from dsl.contracts.errors import HeadraceError
 from dsl.contracts.secret import Secret
 from dsl.contracts.spec import Option, spec_of
+from dsl.expressions.types import show
 from resources.registry import InstalledCatalog
+
+_SECTION = re.compile(r"(Args|Attributes|Raises|Returns|Yields):")
+_INSIDE = re.compile(r""", unread|, or None|, or ""|; None if it gives none""")
+"""What a docstring tells programmers only."""
+_TYPES: tuple[pa.DataType, ...] = (
+    pa.bool_(),
+    pa.int8(),
+    pa.int16(),
+    pa.int32(),
+    pa.int64(),
+    pa.uint8(),
+    pa.uint16(),
+    pa.uint32(),
+    pa.uint64(),
+    pa.float32(),
+    pa.float64(),
+    pa.decimal128(18, 4),
+    pa.string(),
+    pa.binary(),
+    pa.date32(),
+    pa.time64("us"),
+    pa.timestamp("us"),
+    pa.timestamp("us", "UTC"),
+    pa.list_(pa.int64()),
+    pa.struct([pa.field("name", pa.string())]),
+)
 
 
 @dataclass(frozen=True)
@@ -71,7 +103,7 @@ class OptionRow:
 def option_rows(cls: type, prefix: str = "") -> Iterator[OptionRow]:
     """Yields every option of a spec, those of nested blocks behind their block with dotted names."""
     for each in sorted(spec_of(cls).options, key=lambda option: (not option.required, option.advanced)):
-        name, kind = f"{prefix}{each.name}", _write_modes(cls) if each.type is WriteMode else type_name(each)
+        name, kind = f"{prefix}{each.name}", _modes(cls) if each.type in {WriteMode, SyncMode} else type_name(each)
         yield OptionRow(name, kind, each.required, _default(each), each.doc)
         inner = _block(each.type)
         if inner is not None:
@@ -79,10 +111,14 @@ def option_rows(cls: type, prefix: str = "") -> Iterator[OptionRow]:
             yield from option_rows(inner, f"{name}{suffix}")
 
 
-def _write_modes(cls: type) -> str:
-    """Returns the write modes that a destination has; the option's own type knows them all."""
-    able = cls.capabilities.write_modes if issubclass(cls, Destination) else frozenset(WriteMode)
-    return " | ".join(each for each in WriteMode if each in able)
+def _modes(cls: type) -> str:
+    """Returns the sync or write modes that a source or a destination has; the option's own type knows them all."""
+    able: frozenset[StrEnum] = frozenset()
+    if issubclass(cls, Source):
+        able = cls.capabilities.sync_modes
+    elif issubclass(cls, Destination):
+        able = cls.capabilities.write_modes
+    return " | ".join(each for each in (*SyncMode, *WriteMode) if each in able)
 
 
 def promise_of(destination: type[Destination]) -> str:
@@ -90,6 +126,41 @@ def promise_of(destination: type[Destination]) -> str:
     able = destination.capabilities
     keyed = f" ({able.keyed_guarantee} with a key)" if able.keyed_guarantee not in {None, able.guarantee} else ""
     return f"{able.guarantee}{keyed}, {able.proof}"
+
+
+def prose_of(cls: type, *, joined: bool = False) -> str:
+    """Returns a class's docstring without its lists of arguments and attributes.
+
+    Args:
+        cls: The class.
+        joined: Whether its paragraphs become one.
+    """
+    paragraphs = inspect.cleandoc(cls.__doc__ or "").split("\n\n")
+    kept = [" ".join(each.split()) for each in paragraphs if not _SECTION.match(each)]
+    return (" " if joined else "\n\n").join(kept)
+
+
+def attribute_rows(cls: type) -> Iterator[tuple[str, str]]:
+    """Yields (name, sentence) of every attribute that a class's docstring lists."""
+    listed = inspect.cleandoc(cls.__doc__ or "").partition("Attributes:\n")[2].partition("\n\n")[0]
+    for each in re.split(r"\n(?= {4}\S)", listed):
+        name, _, doc = each.strip().partition(": ")
+        yield name, _INSIDE.sub("", " ".join(doc.split()))
+
+
+def column_types(kind: ConnectorKind) -> Iterator[tuple[str, str]]:
+    """Yields (type of the language, type of the column that holds it) as a connector's `types` module says, if it has one."""
+    package = kind.connection.__module__.rpartition(".")[0]
+    try:
+        type_name_of = importlib.import_module(f"{package}.types").type_name
+    except (ImportError, AttributeError):  # a store of files, a search index: nothing to tell
+        return
+    key = {"key": False} if "key" in inspect.signature(type_name_of).parameters else {}
+    for each in _TYPES:
+        try:
+            yield show(each), type_name_of(pa.field("column", each), **key)
+        except HeadraceError:
+            yield show(each), "none: cast it in a mapping"
 
 
 def type_name(option: Option) -> str:
