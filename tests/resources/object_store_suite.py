@@ -9,11 +9,8 @@ from __future__ import annotations
 
 import io
 import json
-import os
 import random
 import signal
-import subprocess
-import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, closing, suppress
@@ -24,7 +21,7 @@ import pytest
 from dsl.contracts.errors import FatalError, HeadraceError
 from dsl.contracts.state import Json
 from resources.object_store import ObjectStore
-from tests.kit.process import ROOT
+from tests.resources.fork_server import fork_server
 
 MIB = 2**20
 RACERS = 16
@@ -38,25 +35,20 @@ class Opening:
         store: Opens the place.
         code: Python that leaves the store, opened, in a variable `store`.
         environment: The variables that the code needs.
+        modules: What the code imports, so that it need not be imported for each process.
     """
 
     store: Callable[[], ObjectStore]
     code: str
     environment: Mapping[str, str] = field(default_factory=dict)
+    modules: tuple[str, ...] = ()
 
     def elsewhere(self, code: str) -> list[str]:
         """Runs code with `store` in a process of its own, which may kill itself; returns the lines it printed."""
         script = f"import json, os, signal\n{self.code}\n{code}\n"
-        done = subprocess.run(
-            [sys.executable, "-c", script],
-            check=False,
-            cwd=ROOT,
-            env={**os.environ, **self.environment},
-            capture_output=True,
-            text=True,
-        )
-        assert done.returncode in {0, -signal.SIGKILL}, done.stderr
-        return done.stdout.splitlines()
+        done, lines = fork_server(*self.modules).run(script, self.environment)
+        assert done in {0, -signal.SIGKILL}, "\n".join(lines)
+        return lines
 
 
 KILL = "os.kill(os.getpid(), signal.SIGKILL)"

@@ -33,4 +33,5 @@ store = S3Store(S3Connection(
     access_key_id=Secret("${{TEST_S3_KEY}}"), secret_access_key=Secret("${{TEST_S3_SECRET}}"),
 ))
 """
-    return Opening(lambda: S3Store(connection), code)
+    modules = ("resources.s3.store", "tests.resources.object_store_faults")
+    return Opening(lambda: S3Store(connection), code, modules=modules)

@@ -90,7 +90,8 @@ def table_of(data: bytes, kind: Format) -> pa.Table:
     if kind is Format.PARQUET:
         return pq.read_table(io.BytesIO(data))
     if kind is Format.AVRO:
-        rows = [{**row, "at": row["at"].replace(tzinfo=None)} for row in fastavro.reader(io.BytesIO(data))]
+        read: list[Any] = list(fastavro.reader(io.BytesIO(data)))
+        rows = [{**row, "at": row["at"].replace(tzinfo=None)} for row in read]
         return pa.Table.from_pylist(rows, SCHEMA)
     if kind is Format.JSON:
         data = data.strip().removeprefix(b"[").removesuffix(b"]").replace(b"},", b"}")
