@@ -168,6 +168,10 @@ class Forgetful:
         """Forgets them."""
         return 0
 
+    def discard(self, key: str, epoch: int) -> int:
+        """Nothing to forget."""
+        return 0
+
     def count(self, key: str) -> int:
         """None."""
         return 0

@@ -118,12 +118,18 @@ class Letters(Protocol):
 class StoredLetters:
     """Keeps dead letters in the deployment's store.
 
+    What a run that died kept of its open epoch is forgotten first: a replay in batches of another size would give the same
+    rows other ids.
+
     Args:
         store: The store.
+        token: The stream whose rows are refused.
+        committed: Its last committed epoch.
     """
 
-    def __init__(self, store: DeadLetterStore) -> None:
+    def __init__(self, store: DeadLetterStore, token: Token, committed: int) -> None:
         self._store = store
+        store.discard(token.key, committed + 1)
 
     def add(self, letters: Sequence[DeadLetter]) -> None:
         """Keeps them at once; the store drops ids that it knows."""
@@ -201,7 +207,9 @@ def _open_ids(state: State | None, committed: int) -> set[str]:
 
 def letters_for(store: DeadLetterStore, destination: Destination | None, token: Token, committed: int) -> Letters:
     """Opens where the dead letters of a stage go, given its last committed epoch."""
-    return StoredLetters(store) if destination is None else WrittenLetters(destination, token, committed)
+    if destination is None:
+        return StoredLetters(store, token, committed)
+    return WrittenLetters(destination, token, committed)
 
 
 class LetterBox:

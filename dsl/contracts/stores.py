@@ -77,6 +77,9 @@ class DeadLetterStore(Protocol):
             UnavailableError: They could not be kept; the epoch may not commit.
         """
 
+    def discard(self, key: str, epoch: int) -> int:
+        """Forgets what a stream rejected in an epoch that never committed: a replay brings it again. Tells how many."""
+
     def count(self, key: str) -> int:
         """How many are kept for a stream."""
 

@@ -94,6 +94,11 @@ class LocalDeadLetters:
             )
             return database.total_changes - before - max(added_schemas, 0)
 
+    def discard(self, key: str, epoch: int) -> int:
+        """Forgets what a stream rejected in an epoch that never committed; tells how many there were."""
+        with self._open() as database:
+            return database.execute("DELETE FROM letters WHERE key = ? AND epoch = ?", (key, epoch)).rowcount
+
     def count(self, key: str) -> int:
         """Returns how many are kept for a stream."""
         with self._open() as database:

@@ -289,6 +289,12 @@ class DeadLetters:
         self.power.step("dead_letters_kept")
         return len(self.kept) - before
 
+    def discard(self, key: str, epoch: int) -> int:
+        found = [each.id for each in self.kept.values() if (each.key, each.epoch) == (key, epoch)]
+        for each in found:
+            del self.kept[each]
+        return len(found)
+
     def count(self, key: str) -> int:
         return sum(each.key == key for each in self.kept.values())
 
