@@ -8,6 +8,7 @@ from dsl.lint.enrich_fails import EnrichFailsRun
 from dsl.lint.incremental_key import IncrementalWithoutKey
 from dsl.lint.missing_hour import MissingHour
 from dsl.lint.personal_key import PersonalKey
+from dsl.lint.plain_transport import PlainTransport
 from dsl.lint.pointless_catchup import PointlessCatchup
 from dsl.lint.rule import Finding as Finding
 from dsl.lint.rule import Rule as Rule
@@ -23,6 +24,7 @@ RULES: tuple[type[Rule], ...] = (
     UnboundedLoss,
     PointlessCatchup,
     MissingHour,
+    PlainTransport,
 )
 
 

@@ -101,6 +101,11 @@ FOUND = {
         _workflow(heading='schedule: {cron: "30 2 * * *", timezone: Asia/Tokyo}'),
         "W108 workflow: 2:00 does not exist on one day of the year in Europe/Berlin",
     ),
+    "a connection that is not encrypted": (
+        _workflow("table: orders, incremental_column: at, tls: 'off'"),
+        _workflow("table: orders, incremental_column: at, tls: 'off'").replace("host: a", "host: 127.0.0.2"),
+        "W109 'off' 'source' speaks with a unencrypted",
+    ),
 }
 
 
