@@ -64,6 +64,7 @@ class Service:
     _door: asyncio.Lock = field(default_factory=asyncio.Lock)
     _renewing: asyncio.Lock = field(default_factory=asyncio.Lock)
     _admits: bool = False
+    _refused: CallError | None = None
     _resume_at: float = 0.0
 
     async def document(self, request: Request, rows: int) -> Any:
@@ -92,13 +93,27 @@ class Service:
                 return await self._once(request, rows)
             except CallError as error:
                 last.append(error)
-                if error.error_type is ErrorType.AUTH and ErrorType.AUTH not in self.retry.retry_on:
-                    raise self._locked_out(error) from error
                 if not may_retry(self.retry, len(last), error):
                     raise error.after_tries(len(last)) from error
                 await asyncio.sleep(backoff(self.retry, len(last), error).total_seconds())
 
     async def _once(self, request: Request, rows: int) -> Any:
+        if not self._admits:
+            async with self._door:
+                if not self._admits:
+                    return await self._first(request, rows)
+        return await self._call(request, rows)
+
+    async def _first(self, request: Request, rows: int) -> Any:
+        try:
+            document = await self._call(request, rows)
+        except CallError as error:
+            self._admits = error.error_type is not ErrorType.AUTH
+            raise
+        self._admits = True
+        return document
+
+    async def _call(self, request: Request, rows: int) -> Any:
         await self._turn(rows)
         await self._admitted()
         try:
@@ -152,26 +167,15 @@ class Service:
             await asyncio.sleep(min(_LOOK_SECONDS, max(until - time.monotonic(), 0.01)))
 
     async def _answer(self, request: Request) -> Answer:
-        if not self._admits:
-            async with self._door:
-                if not self._admits:
-                    return await self._first(request)
-        return await self._with_fresh_headers(request)
-
-    async def _first(self, request: Request) -> Answer:
-        try:
-            answer = await self._with_fresh_headers(request)
-        except CallError:
-            self._admits = True
-            raise
-        self._admits = not self._refuses(answer)
-        return answer
-
-    async def _with_fresh_headers(self, request: Request) -> Answer:
+        if self._refused is not None:
+            raise self._locked_out(self._refused)
         used = self.client.headers
         answer = await self.client.call(request)
         if self._refuses(answer) and await self._renewed(used):
-            return await self.client.call(request)
+            answer = await self.client.call(request)
+        if self._refuses(answer) and ErrorType.AUTH not in self.retry.retry_on:
+            self._refused = refusal(answer, self.now())
+            raise self._locked_out(self._refused)
         return answer
 
     def _refuses(self, answer: Answer) -> bool:

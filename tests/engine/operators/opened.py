@@ -144,5 +144,12 @@ def listening(
 
 def http(body: bytes, status: str = "200 OK", *headers: str, length: int | None = None) -> bytes:
     """An answer in HTTP/1.1."""
-    lines = [f"HTTP/1.1 {status}", *headers, f"Content-Length: {len(body) if length is None else length}", "", ""]
+    lines = [
+        f"HTTP/1.1 {status}",
+        "Connection: close",
+        *headers,
+        f"Content-Length: {len(body) if length is None else length}",
+        "",
+        "",
+    ]
     return "\r\n".join(lines).encode() + body
