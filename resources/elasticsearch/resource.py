@@ -108,7 +108,7 @@ class ElasticsearchDestination(Destination):
     Effectively once: an epoch's documents can be searched before it commits, and after a crash until the next run takes
     them back (append, overwrite) or replaces them (upsert). Which ids an epoch may have written is noted in the cluster
     itself, in the token's document, before the first of them is sent; so nothing depends on the machine that ran, and rows
-    are never kept on a disk of ours. What a row refused by the server loses is only itself: it is rejected with the reason.
+    are never kept on a disk of ours. A row that the server refuses is rejected with the reason; the others are written.
     Two limits: a run that was stopped in the middle of a request for longer than `index.gc_deletes` (ten minutes in
     indices made here, else one) and then goes on can bring back documents of an epoch that was taken back; and with
     `index.translog.durability: async` each commit flushes the index first.
