@@ -123,6 +123,12 @@ class Scanner(ABC):
     def bound(self) -> Bound:
         """Returns the upper end of the window to read now."""
 
+    def excluding(self, key: Sequence[str], known: Sequence[Sequence[str]]) -> tuple[str, list[Any]]:
+        """Returns the condition that a row's key is none of some, and its parameters; at most `SEEN_LIMIT` are known."""
+        one = " AND ".join(f"{self.quoted(each)} = {self.placeholder(each)}" for each in key)
+        parameters = [self.parameter(name, text) for row in known for name, text in zip(key, row, strict=True)]
+        return " AND ".join(f"NOT ({one})" for _ in known) or "1 = 1", parameters
+
     def not_after(self, column: str, low: str, high: str) -> bool:
         """Tells whether a window of a column from `low` to `high` can hold anything; the bound never goes back."""
         del column
@@ -278,7 +284,7 @@ class SqlReader(BatchReader):
             parts.append(f"{column} {'>=' if low_inclusive else '>'} {place}")
             parameters.append(value(low))
             if seen:
-                excluded, more = self._excluding(how.key, seen)
+                excluded, more = self._scanner.excluding(how.key, seen)
                 parts.append(f"({column} <> {place} OR ({excluded}))")
                 parameters += [value(low), *more]
         if reached[0] is not None:
@@ -318,7 +324,7 @@ class SqlReader(BatchReader):
                 hint="add primary_key: [...], or null_cursor: refuse",
             )
         null = f"{self._scanner.quoted(how.column)} IS NULL"
-        excluded, parameters = self._excluding(how.key, known)
+        excluded, parameters = self._scanner.excluding(how.key, known)
         found = self._scanner.keys(null, (), how.key)
         done: dict[str, Json] = {"nulls": list(self._bounded(found, f"rows whose '{how.column}' is NULL"))}
         return Pass(f"{null} AND {excluded}", tuple(parameters), how.key, tracked=False, unique=True, done=done)
@@ -350,12 +356,6 @@ class SqlReader(BatchReader):
         if len(names) == 1:
             return f"{names[0]} > {places[0]}", values
         return f"({', '.join(names)}) > ({', '.join(places)})", values
-
-    def _excluding(self, key: Sequence[str], known: Sequence[Sequence[str]]) -> tuple[str, list[Any]]:
-        scanner = self._scanner
-        one = " AND ".join(f"{scanner.quoted(each)} = {scanner.placeholder(each)}" for each in key)
-        parameters = [scanner.parameter(name, text) for row in known for name, text in zip(key, row, strict=True)]
-        return " AND ".join(f"NOT ({one})" for _ in known) or "1 = 1", parameters
 
 
 def _text(value: Json) -> str | None:

@@ -176,6 +176,14 @@ class SQLiteScanner(Scanner):
     def parameter(self, column: str, text: str) -> Any:
         return parameter_of(self._relation.order[column], text)
 
+    def excluding(self, key: Sequence[str], known: Sequence[Sequence[str]]) -> tuple[str, list[Any]]:
+        """One set, because SQLite allows an expression no more than a thousand levels."""
+        if not known:
+            return "true", []
+        row = f"({', '.join(map(self.placeholder, key))})"
+        parameters = [self.parameter(name, text) for each in known for name, text in zip(key, each, strict=True)]
+        return f"({', '.join(map(quoted, key))}) NOT IN (VALUES {', '.join([row] * len(known))})", parameters
+
     def not_after(self, column: str, low: str, high: str) -> bool:
         return bool(self.parameter(column, low) <= self.parameter(column, high))
 
