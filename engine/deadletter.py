@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import base64
 import hashlib
-import json
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Protocol
+from typing import Any, Protocol
 
 import pyarrow as pa
 
@@ -20,6 +18,7 @@ from dsl.contracts.rows import Rejection
 from dsl.contracts.state import VERSION, Json, State
 from dsl.contracts.stores import DeadLetter, DeadLetterStore
 from engine.flow import Ledger, Rejected
+from engine.json_rows import row_as_json
 
 FLUSH_ROWS = 1_000
 RATIO_ROWS = 1_000
@@ -84,10 +83,17 @@ def own_copy(row: pa.RecordBatch) -> pa.RecordBatch:
 
 
 def _bytes_of(row: pa.RecordBatch) -> bytes:
+    columns = [_decoded(each) for each in own_copy(row).columns]
+    plain = pa.RecordBatch.from_arrays(columns, names=row.schema.names)
     sink = pa.BufferOutputStream()
-    with pa.ipc.new_stream(sink, row.schema.remove_metadata()) as writer:
-        writer.write_batch(own_copy(row).replace_schema_metadata(None))
+    with pa.ipc.new_stream(sink, plain.schema) as writer:
+        writer.write_batch(plain)
     return sink.getvalue().to_pybytes()
+
+
+def _decoded(column: Any) -> Any:
+    # A dictionary is that of the whole batch; what it stands for is the row's.
+    return column.dictionary_decode() if isinstance(column, pa.DictionaryArray) else column
 
 
 def _fatal(rejection: Rejection) -> FatalError:
@@ -314,12 +320,3 @@ def _rows_of(letters: Sequence[DeadLetter], token: Token) -> pa.RecordBatch:
         for each in letters
     ]
     return pa.RecordBatch.from_pylist(rows, schema=SCHEMA)
-
-
-def row_as_json(row: pa.RecordBatch) -> str:
-    """One row as JSON: bytes as base64, what JSON lacks (dates, decimals) as text."""
-    return json.dumps(row.to_pylist()[0], default=_plain, ensure_ascii=False)
-
-
-def _plain(value: object) -> str:
-    return base64.b64encode(value).decode() if isinstance(value, bytes) else str(value)
