@@ -145,22 +145,22 @@ def _boolean(value: Any) -> bool:
 
 
 def _number(value: Any, what: str) -> Decimal:
-    if isinstance(value, str) and _NUMBER.fullmatch(value):
-        return Decimal(value)
-    if isinstance(value, int | Decimal) and not isinstance(value, bool):
-        return Decimal(value)
-    raise _no(value, what)
+    written = isinstance(value, str) and _NUMBER.fullmatch(value)
+    if not written and (not isinstance(value, int | Decimal) or isinstance(value, bool)):
+        raise _no(value, what)
+    number = Decimal(value)
+    # A short text such as 1e999999 is a number that fills the memory; 0e999999 is nothing.
+    if abs(number.adjusted()) > _MOST_DIGITS:
+        if number:
+            raise _no(value, what)
+        return Decimal(0)
+    return number
 
 
 def _integer_of(kind: pa.DataType) -> Convert:
     def convert(value: Any) -> int:
         number = _number(value, show(kind))
-        # A short text such as 1e999999 is a number that fills the memory.
-        if (
-            abs(number.adjusted()) > _MOST_DIGITS
-            or number != number.to_integral_value()
-            or not holds(kind, int(number))
-        ):
+        if number != number.to_integral_value() or not holds(kind, int(number)):
             raise _no(value, show(kind))
         return int(number)
 
@@ -172,7 +172,7 @@ def _decimal_of(kind: pa.DataType) -> Convert:
 
     def convert(value: Any) -> Decimal:
         number = _number(value, show(kind))
-        if abs(number.adjusted()) > _MOST_DIGITS or not _fits(number, precision, scale):
+        if not _fits(number, precision, scale):
             raise _no(value, show(kind))
         return number
 
@@ -189,16 +189,12 @@ def _fits(number: Decimal, precision: int, scale: int) -> bool:
 
 
 def _float_of(kind: pa.DataType) -> Convert:
-    limit = 2**53 if kind == pa.float64() else 2**24
-
     def convert(value: Any) -> float:
         number = _number(value, show(kind))
-        rounded = float(number)
+        rounded = float(number) if kind == pa.float64() else pa.scalar(float(number), kind).as_py()
         whole = isinstance(value, int) or (isinstance(value, str) and value.lstrip("+-").isdigit())
-        # A fraction is the nearest double, as everywhere; a whole number may be an id, and must not become its neighbour.
-        if not math.isfinite(rounded) or (whole and abs(int(number)) > limit and int(rounded) != int(number)):
-            raise _no(value, show(kind))
-        if kind != pa.float64() and not math.isfinite(pa.scalar(rounded, kind).as_py()):
+        # A fraction is the nearest that there is, as everywhere; a whole number may be an id, and must not become its neighbour.
+        if not math.isfinite(rounded) or (whole and rounded != number):
             raise _no(value, show(kind))
         return rounded
 
