@@ -2,8 +2,9 @@
 
 A full refresh of a table with a key is one pass in the key's order. An incremental read is a pass over a closed window
 of its incremental column, in the order (column, key), whose upper bound the system guarantees: no row below it can
-appear any more. The next run begins where the window ended. Rows whose column is NULL are refused, or read once in a
-pass of their own.
+appear any more. The next run begins at the last value that was delivered, whose keys are remembered, so that even rows
+that a program dates back are read as long as they are newer than that; without a key it begins where the window ended.
+Rows whose column is NULL are refused, or read once in a pass of their own.
 
 States: full refresh `{"key": [...]}`, then `{"complete": true}`. Incremental `{"low", "low_inclusive", "high",
 "inclusive", "cursor", "key", "nulls", "seen"}`; `high` is null between windows. Values are texts as the server writes
@@ -27,6 +28,11 @@ from dsl.contracts.state import Json, State, advance, is_complete
 from resources.sql import NullCursor
 
 SEEN_LIMIT = 10_000
+"""Keys that a state remembers where rows would be lost or doubled without them."""
+REMEMBERED = 1_000
+"""Keys that it remembers for the sake of rows that a program dates back."""
+_COMPLETE: Mapping[str, Json] = {"complete": True, "key": None}
+_NOTHING: Mapping[str, Json] = {"low": None, "high": None}
 
 
 @dataclass(frozen=True)
@@ -61,7 +67,7 @@ class Pass:
         tracked: Names of the state's fields that take the order columns of the last row; () when the pass may not be cut.
         unique: Whether the order has no ties.
         fields: The state's fields from the pass's beginning on.
-        done: The state's fields once it has delivered its last row.
+        done: Returns the state's fields once it has delivered its last row.
     """
 
     condition: str
@@ -70,7 +76,7 @@ class Pass:
     tracked: bool
     unique: bool
     fields: Mapping[str, Json] = field(default_factory=dict)
-    done: Mapping[str, Json] = field(default_factory=dict)
+    done: Callable[[], Mapping[str, Json]] = dict
 
 
 @dataclass(frozen=True)
@@ -159,6 +165,21 @@ class Incremental:
     initial: str | None = None
 
 
+@dataclass(frozen=True)
+class _Start:
+    """The lower end of a window.
+
+    Attributes:
+        low: The value, or None for the beginning.
+        inclusive: Whether rows that equal it belong to the window.
+        seen: The keys of rows that equal it and have been delivered.
+    """
+
+    low: str | None
+    inclusive: bool
+    seen: list[list[str]]
+
+
 class SqlReader(BatchReader):
     """Reads the passes that a state leaves to do.
 
@@ -204,7 +225,7 @@ class SqlReader(BatchReader):
             yield from self._run(each)
             if self._limit == 0 and self._incremental is not None:
                 return
-            self._state = advance(self._state, 0, 0, **{**each.fields, **each.done})
+            self._state = advance(self._state, 0, 0, **{**each.fields, **each.done()})
             yield Batch(pa.RecordBatch.from_pylist([], schema=self.schema), self._state)
 
     def _run(self, scan: Pass) -> Iterator[Batch]:
@@ -245,35 +266,35 @@ class SqlReader(BatchReader):
                 hint="give the table its key back, or delete the state and read it from the start",
             )
         condition, parameters = self._after(self._key, after) if after else ("", ())
-        yield Pass(condition, parameters, self._key, bool(self._key), unique=True, done={"complete": True, "key": None})
+        yield Pass(condition, parameters, self._key, bool(self._key), unique=True, done=lambda: _COMPLETE)
 
     def _windows(self, how: Incremental) -> Iterator[Pass]:
         state = self._state or {}
         self._check_nulls(how)
-        low, low_inclusive = _text(state.get("low", how.initial)), bool(state.get("low_inclusive", True))
-        seen = _keys(state.get("seen"))
         if state.get("high") is not None:
             high = Bound(_text(state["high"]), bool(state.get("inclusive")), bool(state.get("ties")))
-            old = self._window(how, (low, low_inclusive, seen), high, (_text(state.get("cursor")), state.get("key")))
-            yield old
-            low, low_inclusive = high.text, bool(old.done["low_inclusive"])
-            seen = _keys(old.done["seen"])
+            yield self._window(how, self._start(how), high, (_text(state.get("cursor")), state.get("key")))
         if how.nulls is NullCursor.INCLUDE_ONCE:
             yield self._null_pass(how, _keys(state.get("nulls")))
-        bound = self._scanner.bound()
-        if bound.text is not None and (low is None or self._scanner.not_after(how.column, low, bound.text)):
-            yield self._window(how, (low, low_inclusive, seen), bound, (None, None))
-        elif low is None:
-            yield Pass("1 = 0", (), (how.column,), tracked=False, unique=True, done={"low": None, "high": None})
+        bound, start = self._scanner.bound(), self._start(how)
+        if bound.text is not None and (start.low is None or self._scanner.not_after(how.column, start.low, bound.text)):
+            yield self._window(how, start, bound, (None, None))
+        elif start.low is None:
+            yield Pass("1 = 0", (), (how.column,), tracked=False, unique=True, done=lambda: _NOTHING)
+
+    def _start(self, how: Incremental) -> _Start:
+        state = self._state or {}
+        low, inclusive = _text(state.get("low", how.initial)), bool(state.get("low_inclusive", True))
+        return _Start(low, inclusive, _keys(state.get("seen")))
 
     def _window(
         self,
         how: Incremental,
-        start: tuple[str | None, bool, list[list[str]]],
+        start: _Start,
         high: Bound,
         reached: tuple[str | None, Json],
     ) -> Pass:
-        low, low_inclusive, seen = start
+        low, seen = start.low, start.seen
         column, place = self._scanner.quoted(how.column), self._scanner.placeholder(how.column)
 
         def value(text: str | None) -> Any:
@@ -281,7 +302,7 @@ class SqlReader(BatchReader):
 
         parts, parameters = [f"{column} {'<=' if high.inclusive else '<'} {place}"], [value(high.text)]
         if low is not None:
-            parts.append(f"{column} {'>=' if low_inclusive else '>'} {place}")
+            parts.append(f"{column} {'>=' if start.inclusive else '>'} {place}")
             parameters.append(value(low))
             if seen:
                 excluded, more = self._scanner.excluding(how.key, seen)
@@ -299,22 +320,30 @@ class SqlReader(BatchReader):
             tracked=True,
             unique=bool(how.key),
             fields={
-                "low": low, "low_inclusive": low_inclusive, "high": high.text, "inclusive": high.inclusive,
+                "low": low, "low_inclusive": start.inclusive, "high": high.text, "inclusive": high.inclusive,
                 "ties": high.ties, "seen": [list(each) for each in seen],
             },
-            done=self._closed(how, high, value),
+            done=lambda: self._closed(how, start, high),
         )  # fmt: skip
 
-    def _closed(self, how: Incremental, high: Bound, value: Callable[[str | None], Any]) -> dict[str, Json]:
-        seen: list[Json] = []
-        if high.ties:
-            column, place = self._scanner.quoted(how.column), self._scanner.placeholder(how.column)
-            found = self._scanner.keys(f"{column} = {place}", (value(high.text),), how.key)
-            seen = list(self._bounded(found, f"rows whose '{how.column}' is {high.text}"))
+    def _closed(self, how: Incremental, start: _Start, high: Bound) -> dict[str, Json]:
+        last = _text((self._state or {}).get("cursor"))
+        following = _Start(high.text, high.ties or not high.inclusive, [])
+        if how.key:
+            following = start if last is None else self._after_ties(how, last, high, following)
+        seen: list[Json] = [list(each) for each in following.seen]
         return {
-            "low": high.text, "low_inclusive": high.ties or not high.inclusive, "high": None, "cursor": None,
-            "key": None, "seen": seen,
+            "low": following.low, "low_inclusive": following.inclusive, "high": None, "cursor": None, "key": None,
+            "seen": seen,
         }  # fmt: skip
+
+    def _after_ties(self, how: Incremental, last: str, high: Bound, otherwise: _Start) -> _Start:
+        """Returns the start behind the last value that was delivered; rows that join those who have it may still come."""
+        column, place = self._scanner.quoted(how.column), self._scanner.placeholder(how.column)
+        found = self._scanner.keys(f"{column} = {place}", (self._scanner.parameter(how.column, last),), how.key)
+        if len(found) > REMEMBERED and not high.ties:
+            return otherwise
+        return _Start(last, True, self._bounded(found, f"rows whose '{how.column}' is {last}"))
 
     def _null_pass(self, how: Incremental, known: list[list[str]]) -> Pass:
         if not how.key:
@@ -326,17 +355,24 @@ class SqlReader(BatchReader):
         null = f"{self._scanner.quoted(how.column)} IS NULL"
         excluded, parameters = self._scanner.excluding(how.key, known)
         found = self._scanner.keys(null, (), how.key)
-        done: dict[str, Json] = {"nulls": list(self._bounded(found, f"rows whose '{how.column}' is NULL"))}
-        return Pass(f"{null} AND {excluded}", tuple(parameters), how.key, tracked=False, unique=True, done=done)
+        nulls: list[Json] = [list(each) for each in self._bounded(found, f"rows whose '{how.column}' is NULL")]
+        return Pass(
+            f"{null} AND {excluded}",
+            tuple(parameters),
+            how.key,
+            tracked=False,
+            unique=True,
+            done=lambda: {"nulls": nulls},
+        )
 
-    def _bounded(self, keys: list[list[str]], what: str) -> list[list[Json]]:
+    def _bounded(self, keys: list[list[str]], what: str) -> list[list[str]]:
         if len(keys) > SEEN_LIMIT:
             raise FatalError(
                 f"more than {SEEN_LIMIT} {what}: too many to remember",
                 where=self._scanner.where,
                 hint="use a finer incremental column, or set lag",
             )
-        return [list(each) for each in keys]
+        return keys
 
     def _check_nulls(self, how: Incremental) -> None:
         if how.nulls is NullCursor.REFUSE:

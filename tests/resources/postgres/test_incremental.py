@@ -46,17 +46,25 @@ def test_the_seven_rows(database: PostgresDatabase, connection: PostgresConnecti
     once = {"null_cursor": NullCursor.INCLUDE_ONCE}
     got, state = settled(connection, None, **once)
     assert got == [1, 2, 3]
-    database.execute("INSERT INTO events SELECT 4, max(changed) FROM events WHERE id = 2")
-    database.execute("UPDATE events SET changed = clock_timestamp() WHERE id = 4")
-    database.execute("INSERT INTO events VALUES (5, clock_timestamp()), (7, NULL)")
+    database.execute("INSERT INTO events VALUES (4, '2024-01-02Z'), (5, '2024-01-03Z'), (7, NULL), (8, now())")
     got, state = settled(connection, state, **once)
-    assert got == [7]
+    assert got == [4, 5, 7], "a tie and a newer row that a program dated; 6 and 8 are not below the open transaction"
     late.commit()
     late.close()
     got, state = settled(connection, state, **once)
-    assert got == [4, 5, 6]
+    assert got == [6, 8]
     got, state = settled(connection, state, **once)
     assert got == []
+
+
+def test_more_ties_than_a_state_remembers(database: PostgresDatabase, connection: PostgresConnection) -> None:
+    database.execute(EVENTS, "INSERT INTO events SELECT n, '2024-01-01Z' FROM generate_series(1, 1001) n")
+    got, state = settled(connection, None)
+    assert len(got) == 1001
+    assert state is not None
+    assert state["seen"] == []
+    database.execute("INSERT INTO events VALUES (1002, now())")
+    assert settled(connection, state)[0] == [1002]
 
 
 def test_null_values_are_refused_with_their_count(database: PostgresDatabase, connection: PostgresConnection) -> None:
