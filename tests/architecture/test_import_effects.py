@@ -13,7 +13,7 @@ DRIVERS = (
     "boto3",
     "botocore",
     "duckdb",
-    "elasticsearch",
+    "urllib3",
     "fastavro",
     "pandas",
     "psycopg",

@@ -8,7 +8,7 @@ from tests.architecture.sources import ROOMS, Source, connectors, is_below, sour
 DRIVERS = {
     "boto3": ("resources/s3/",),
     "botocore": ("resources/s3/",),
-    "elasticsearch": ("resources/elasticsearch/",),
+    "urllib3": ("resources/elasticsearch/",),
     "psycopg": ("resources/postgres/",),
     "pymysql": ("resources/mysql/",),
     "snowflake": ("resources/snowflake/",),
