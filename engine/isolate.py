@@ -8,7 +8,7 @@ from typing import Generic, TypeVar
 
 import pyarrow as pa
 
-from dsl.contracts.errors import RejectedRows
+from dsl.contracts.errors import FatalError, RejectedRows
 from dsl.contracts.rows import Rejection
 
 R = TypeVar("R")
@@ -50,7 +50,7 @@ def isolate(rows: pa.RecordBatch, work: Callable[[pa.RecordBatch], R], ended: Ca
             found.results.append(work(part))
         except RejectedRows as error:
             if error.rows:
-                named = set(error.rows)
+                named = _checked(error, part.num_rows)
                 found.faults.extend((part.slice(each, 1), error) for each in sorted(named))
                 parts.append(
                     part.take(pa.array([each for each in range(part.num_rows) if each not in named], pa.int64()))
@@ -61,3 +61,12 @@ def isolate(rows: pa.RecordBatch, work: Callable[[pa.RecordBatch], R], ended: Ca
                 half = part.num_rows // 2
                 parts += [part.slice(half), part.slice(0, half)]
     return found
+
+
+def _checked(error: RejectedRows, count: int) -> set[int]:
+    named = set(error.rows or ())
+    outside = next((each for each in named if not 0 <= each < count), None)
+    if outside is not None:
+        # Taking it for real would lose rows or never end.
+        raise FatalError(f"row {outside} of {count} was refused", where=error.where) from error
+    return named

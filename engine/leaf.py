@@ -75,7 +75,7 @@ class OpenLeaf(OpenNode):
         self._waiting_since: float | None = None
         self.error: BaseException | None = None
         self.state: State | None = None
-        self.complete = self.restarted = False
+        self.complete = self.restarted = self.late = False
 
     def resume(self, state: State | None) -> None:
         """Says where the reader begins: after the source's committed state, or at the beginning once that is complete."""
@@ -117,7 +117,7 @@ class OpenLeaf(OpenNode):
             hint="raise its `timeout`",
             error_type=ErrorType.TIMEOUT,
         )
-        self.error = late
+        self.error, self.late = late, True
         raise late
 
     def abandon(self) -> None:

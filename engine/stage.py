@@ -172,6 +172,9 @@ class Attempt:
 
     def _end_threads(self) -> None:
         self.crew.cancel()
+        for leaf in self._leaves():
+            if leaf.late:
+                leaf.abandon()
         alive = self.crew.join(JOIN_SECONDS)
         if alive:
             # A query that started just when it was interrupted is interrupted again; a driver that hangs loses its reader.

@@ -98,7 +98,9 @@ class Tape:
     opened: list[State | None] = field(default_factory=list)
     closed: int = 0
     malformed: dict[int, list[Rejection]] = field(default_factory=dict)
+    trailing: list[Rejection] = field(default_factory=list)
     at_batch: Callable[[int], None] = lambda _: None
+    at_close: Callable[[], object] = lambda: None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -125,6 +127,7 @@ class TapeReader(BatchReader):
         tape.opened.append(state)
         self._tape, self._state = tape, state
         self._rejections: list[Rejection] = []
+        self._closed = False
 
     @property
     def schema(self) -> pa.Schema:
@@ -145,6 +148,7 @@ class TapeReader(BatchReader):
             whole = (number + 1) % tape.page == 0 or end >= tape.rows.num_rows
             state = advance(state, batch.num_rows, batch.nbytes, row=end)
             yield Batch(batch, state if whole else None)
+        self._rejections += tape.trailing
         if not tape.incremental:
             yield Batch(
                 _no_rows(self.schema),
@@ -160,7 +164,9 @@ class TapeReader(BatchReader):
         return found
 
     def close(self) -> None:
-        self._tape.closed += 1
+        self._tape.closed += not self._closed
+        self._closed = True
+        self._tape.at_close()
 
 
 def _no_rows(schema: pa.Schema) -> pa.RecordBatch:
