@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, ClassVar
 
+import resources.mysql.client  # isort: skip  # noqa: F401 - first, for it says how to get the driver
 import pyarrow as pa
 import pymysql
 

@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
+import resources.postgres.client  # isort: skip  # noqa: F401 - first, for it says how to get the driver
 import psycopg
 import pyarrow as pa
 

@@ -7,6 +7,7 @@ import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
+import resources.postgres.client  # isort: skip  # noqa: F401 - first, for it says how to get the driver
 import psycopg
 import pyarrow as pa
 import pyarrow.csv as pc_csv
