@@ -27,10 +27,12 @@ def backoff(
         error: The last failure; its `after` is a lower bound, capped by nothing: the system knows best.
         random: Gives numbers in [0, 1).
     """
-    # The exponent is capped: 2.0 ** 2000 overflows a float.
-    grown = policy.initial_backoff.total_seconds() * policy.backoff_multiplier ** min(failures - 1, 64)
-    pause = random() * min(grown, policy.max_backoff.total_seconds())
-    return timedelta(seconds=max(pause, error.after or 0.0))
+    longest = policy.max_backoff.total_seconds()
+    try:
+        grown = policy.initial_backoff.total_seconds() * policy.backoff_multiplier ** (failures - 1)
+    except OverflowError:
+        grown = longest
+    return timedelta(seconds=max(random() * min(grown, longest), error.after or 0.0))
 
 
 def may_retry(policy: RetryPolicy, failures: int, error: RetryableError) -> bool:
