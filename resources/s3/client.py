@@ -7,6 +7,7 @@ import os
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from dsl.contracts.errors import FatalError
@@ -41,8 +42,10 @@ def connect(connection: S3Connection) -> S3Client:
     """Opens a client; it is reached only when asked something.
 
     Raises:
-        FatalError: The credentials cannot be had.
+        FatalError: The credentials, or the certificates to trust, cannot be had.
     """
+    if connection.ca_file is not None and not Path(connection.ca_file).is_file():
+        raise FatalError(f"there is no file '{connection.ca_file}'", where=connection.place, hint="check ca_file")
     _silence()
     with translating(connection.place):
         session = get_session()

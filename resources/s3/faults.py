@@ -133,10 +133,11 @@ def _seconds(text: str) -> float | None:
 def _unanswered(error: sdk.BotoCoreError, where: str) -> HeadraceError:
     text = " ".join(str(error).split())
     if isinstance(error, sdk.SSLError) and "certificate" in text.lower():
-        return FatalError(
-            f"no trusted connection: {text}", where=where, hint="set ca_file to what signed the certificate"
-        )
-    if isinstance(error, (sdk.EndpointConnectionError, sdk.ConnectTimeoutError, sdk.ProxyConnectionError)):
+        hint = "set ca_file to what signed the certificate"
+        return FatalError(f"no trusted connection: {text}", where=where, hint=hint)
+    if isinstance(error, sdk.SSLError) and "wrong version number" in text.lower().replace("_", " "):
+        return FatalError(f"no TLS is spoken there: {text}", where=where, hint="check the endpoint's port and https://")
+    if isinstance(error, sdk.ConnectionError):
         return UnavailableError(f"cannot connect: {text}", where=where, hint="check endpoint, and that it is running")
     if isinstance(error, (sdk.HTTPClientError, *LOST_IN_ANSWER)):
         return UnavailableError(f"the connection was lost: {text}", where=where)
