@@ -7,6 +7,7 @@ import os
 import ssl
 import subprocess
 import sys
+import tracemalloc
 import zlib
 from dataclasses import replace
 from datetime import timedelta
@@ -140,11 +141,16 @@ def test_packed_answers_are_unpacked(bench: Workbench, packed: bytes) -> None:
 
 
 def test_a_bomb_is_not_unpacked(bench: Workbench) -> None:
-    """A kilobyte that would become a megabyte, a hundred times over, stops at the bound."""
+    """What would become 128 MiB stops at the bound of one."""
     bomb = gzip.compress(b'{"score": 7, "x": "' + b" " * 2**27 + b'"}')
     assert len(bomb) < 2**18
     with listening(http(bomb, "200 OK", "Content-Encoding: gzip")) as server:
-        done = bench.open(enriching(server.url), USERS).process(users("a"))
+        operator = bench.open(enriching(server.url), USERS)
+        tracemalloc.start()
+        done = operator.process(users("a"))
+        _, peak = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+    assert peak < 64 * 2**20
     assert [each.code for each in done.failed] == ["http_too_long"]
 
 

@@ -73,6 +73,14 @@ def test_a_row_is_given_up_after_its_total_time(bench: Workbench, http_api: Enri
     assert "answered 429" in done.failed[0].reason
 
 
+def test_waiting_for_a_turn_is_no_part_of_a_requests_time(bench: Workbench, http_api: EnrichmentApi) -> None:
+    """Forty requests of 50 ms, one at a time, none of which may take longer than a second."""
+    http_api.delay = 0.05
+    options = enriching(http_api.url, concurrency=1, timeout=timedelta(seconds=1))
+    assert bench.open(options, USERS).process(users(*map(str, range(40)))).passed.num_rows == 40
+    assert http_api.calls.total() == 40
+
+
 def test_a_rate_is_kept(bench: Workbench, http_api: EnrichmentApi) -> None:
     held = replace(DLQ, rate_limit=RateLimit(requests=10, per=timedelta(seconds=0.5)))
     operator = bench.open(enriching(http_api.url, concurrency=16), USERS, held)

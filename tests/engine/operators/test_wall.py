@@ -133,6 +133,17 @@ def test_a_resolver_that_flips_between_check_and_connect_reaches_nothing(flips: 
     assert wall.taken or flips[0] != PUBLIC
 
 
+@pytest.mark.parametrize(
+    "addresses", [(PUBLIC, "127.0.0.1"), ("127.0.0.1", PUBLIC), (PUBLIC, "2606:4700::1111", "::1")]
+)
+def test_one_address_inside_refuses_a_name_before_any_is_tried(addresses: tuple[str, ...]) -> None:
+    found = [(socket.AF_INET6 if ":" in each else socket.AF_INET, each) for each in addresses]
+    wall = Watching("step", lookup=lambda *_: found)
+    with pytest.raises(FatalError, match="leads to"):
+        call("http://mixed.example/x", wall=wall)
+    assert wall.taken == []
+
+
 def test_a_connector_that_is_given_an_unjudged_address_makes_no_socket() -> None:
     """Even where a resolver were passed by, the last gate judges the very address of the socket."""
     wall = Wall("step")
