@@ -61,6 +61,8 @@ _ROW = {
 }
 _AGAIN = {1020, 1040, 1205, 1206, 1213, 1021, 1114, 1203, 1226, 1290, 1836, 3024, 3572}
 _LOST = {2002, 2003, 2005, 2006, 2013, 2014, 2055, 1053, 1077, 1079, 1152, 1158, 1159, 1160, 1161, 1184, 1927, 0}
+_ENCODERS: dict[Any, Any] = {**encoders}
+"""And no decoders: values stay the server's texts."""
 
 
 def place_of(connection: MysqlConnection) -> str:
@@ -86,7 +88,7 @@ def connect(connection: MysqlConnection) -> driver.connections.Connection[Cursor
             charset="utf8mb4",
             autocommit=True,
             local_infile=False,
-            conv=dict(encoders),  # and no decoders: values stay the server's texts
+            conv=_ENCODERS,
             **_transport(connection),
         )
     except (driver.Error, OSError) as error:

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
@@ -146,9 +147,9 @@ def test_the_second_example_joins_two_databases_into_snowflake_and_s3(
         source.cursor().executemany("INSERT INTO users VALUES (%s, %s, %s, %s)", [each[:4] for each in USERS])
         source.commit()
     placed = [(n, 1 + n % 7, f"{n}.{n % 100:02}", f"2026-02-{1 + n % 28:02} 10:00:00") for n in range(1, 201)]
-    with orders.connect() as source, source.cursor() as cursor:
+    with orders.connect() as shop, shop.cursor() as cursor:
         cursor.executemany("INSERT INTO orders VALUES (%s, %s, %s, %s)", placed)
-        source.commit()
+        shop.commit()
     for name, value in {
         "POSTGRES_HOST": users.host,
         "POSTGRES_PORT": users.port,
@@ -187,6 +188,6 @@ def test_the_second_example_joins_two_databases_into_snowflake_and_s3(
     assert sorted(each["order_id"] for each in written["order_transform"]) == list(range(1, 201))
 
 
-def parquet_rows(bucket: Bucket, prefix: str) -> list[dict[str, object]]:
+def parquet_rows(bucket: Bucket, prefix: str) -> list[dict[str, Any]]:
     keys = [each for each in bucket.keys(prefix) if each.endswith(".parquet")]
     return [row for key in keys for row in pq.read_table(io.BytesIO(bucket.get(key))).to_pylist()]
