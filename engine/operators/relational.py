@@ -92,12 +92,20 @@ class Session:
         self._root: duckdb.DuckDBPyConnection | None = None
 
     def chunk(self, sql: str, *, uses_now: bool, where: str) -> Chunk:
-        """Opens a query that runs over one batch at a time."""
-        return Chunk(self._connection(), sql, {"now": self._now} if uses_now else {}, where)
+        """Opens a query that runs over one batch at a time.
+
+        Raises:
+            FatalError: It is not one SELECT.
+        """
+        return Chunk(self._connection_for(sql, where), sql, {"now": self._now} if uses_now else {}, where)
 
     def stream(self, sql: str, *, uses_now: bool, where: str) -> StreamRun:
-        """Opens a query that runs once over whole inputs."""
-        return StreamRun(self._connection(), sql, {"now": self._now} if uses_now else {}, where)
+        """Opens a query that runs once over whole inputs.
+
+        Raises:
+            FatalError: It is not one SELECT.
+        """
+        return StreamRun(self._connection_for(sql, where), sql, {"now": self._now} if uses_now else {}, where)
 
     def interrupt(self) -> None:
         """Makes every running query of the session fail soon; may be called from any thread."""
@@ -118,14 +126,25 @@ class Session:
                 self._spill.close()
                 self._spill = None
 
-    def _connection(self) -> duckdb.DuckDBPyConnection:
+    def _connection_for(self, sql: str, where: str) -> duckdb.DuckDBPyConnection:
         with self._lock:
             if self._root is None:
                 self._spill = SpillFolder(self._limits.spill, self._limits.name)
                 self._root = _locked(self._limits, self._spill.path)
+            _check_select(self._root, sql, where)
             connection = self._root.cursor()
             self._open.append(connection)
             return connection
+
+
+def _check_select(connection: duckdb.DuckDBPyConnection, sql: str, where: str) -> None:
+    """Refuses what is no query: the lock keeps it from most harm, but COPY may still write into the spill folder."""
+    try:
+        kinds = [each.type for each in connection.extract_statements(sql)]
+    except duckdb.Error as error:
+        raise FatalError(f"the query cannot be read: {first_line(error)}", where=where) from error
+    if kinds != [duckdb.StatementType.SELECT]:
+        raise FatalError("the query is not one SELECT", where=where)
 
 
 def _locked(limits: Limits, spill: Path) -> duckdb.DuckDBPyConnection:
@@ -183,10 +202,7 @@ class Chunk:
     def _run(self, rows: pa.RecordBatch | pa.Table) -> pa.Table:
         try:
             self._connection.register(INPUT_VIEW, rows)
-            relation = self._connection.sql(self._sql, params=self._parameters or None)
-            if relation is None:
-                raise FatalError("the query is not a SELECT", where=self._where)
-            return _table(relation)
+            return _table(self._connection.sql(self._sql, params=self._parameters or None))
         except duckdb.Error as error:
             raise judged(error, self._where) from error
         finally:
@@ -270,10 +286,11 @@ class StreamRun:
     def _reads_twice(self, schemas: Mapping[str, pa.Schema]) -> bool:
         for name, schema in schemas.items():
             self._connection.register(name, pa.RecordBatchReader.from_batches(schema, iter(())))
-        used = set(self._connection.get_table_names(self._sql)) & set(schemas)
-        plan = self._query(f"EXPLAIN (FORMAT JSON) {self._sql}").fetchall()
+        # Statements with parameters have no table names; a text that happens to hold the same letters changes none.
+        used = set(self._connection.get_table_names(self._sql.replace("$now", "NULL"))) & set(schemas)
+        plan = json.loads(self._query(self._sql).explain(format="json"))
         # Where this counts too few, DuckDB refuses to read a stream again: an error, never rows that are missing.
-        return sum(_scans(json.loads(row[-1])) for row in plan) > len(used)
+        return _scans(plan) > len(used)
 
     def _keep(self, name: str) -> None:
         view, table = quoted(name), quoted(f"{name} kept")
@@ -282,10 +299,7 @@ class StreamRun:
         self._connection.execute(f"CREATE TEMP VIEW {view} AS SELECT * FROM {table}")
 
     def _query(self, sql: str) -> duckdb.DuckDBPyRelation:
-        relation = self._connection.sql(sql, params=self._parameters or None)
-        if relation is None:
-            raise FatalError("the query is not a SELECT", where=self._where)
-        return relation
+        return self._connection.sql(sql, params=self._parameters or None)
 
 
 def _scans(plan: Any) -> int:
