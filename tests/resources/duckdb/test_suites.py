@@ -142,4 +142,5 @@ def test_what_can_be_read_is_listed(connection: DuckDBConnection) -> None:
     query(connection, "CREATE TABLE orders (id INTEGER PRIMARY KEY, total DECIMAL(12,2))")
     found = connection.discover()
     assert [(each.name, each.primary_key) for each in found] == [("orders", ("id",))]
-    assert found[0].schema == pa.schema([pa.field("id", pa.int32()), pa.field("total", pa.decimal128(12, 2))])
+    wanted: dict[str, pa.DataType] = {"id": pa.int32(), "total": pa.decimal128(12, 2)}
+    assert found[0].schema == pa.schema(wanted)
