@@ -162,6 +162,11 @@ class S3Connection(StoreConnection):
         return found if usable and plain else None
 
     @property
+    def host(self) -> str | None:
+        """The host that rows travel to, if it is not Amazon's."""
+        return None if self.address is None else self.address.hostname
+
+    @property
     def root(self) -> str:
         """What every key begins with: "" or a folder with its `/`."""
         folder = self.prefix.removesuffix("/")
@@ -187,8 +192,7 @@ class S3Connection(StoreConnection):
             return CheckResult(healthy=False, details=str(error))
 
     def key_of(self, *parts: str) -> tuple[str, ...]:
-        address = self.address
-        host = (address.hostname or "") if address is not None else ""
+        address, host = self.address, self.host or ""
         if address is not None and address.port not in {None, 80, 443}:
             host = f"{host}_{address.port}"
         # Amazon's buckets have one name in all the world; another server's have it on that server only.

@@ -14,6 +14,7 @@ import pytest
 from dsl.contracts.errors import ErrorType, FatalError, HeadraceError, RetryableError, UnavailableError
 from dsl.contracts.secret import Secret
 from dsl.contracts.spec import OptionError
+from dsl.contracts.state import Json
 from resources.s3.resource import Encryption, S3Connection
 from resources.s3.store import S3Store
 from resources.sql import Tls
@@ -175,6 +176,22 @@ def test_a_conflict_of_conditional_puts_is_tried_again() -> None:
         pytest.raises(RetryableError, match="others write this object"),
     ):
         store.create("log/1", b"1")
+
+
+def test_an_upload_that_another_process_completed_is_known_by_its_mark() -> None:
+    gone = Answer(404, "NoSuchUpload")
+    ticket: dict[str, Json] = {"key": "a", "upload_id": "u", "id": "mine", "size": 3, "parts": [{"n": 1, "etag": '"e"'}]}
+    mine, other = (Answer(200, headers=(("x-amz-meta-headrace-id", each),)) for each in ("mine", "other"))
+    not_yet = Answer(404)
+    with scripted([gone, not_yet, mine]) as server, closing(S3Store(answering(server.url))) as store:
+        store.publish(ticket)
+        assert [each.split()[0] for each in server.asked] == ["POST", "HEAD", "HEAD"]
+    with (
+        scripted([gone, other]) as server,
+        closing(S3Store(answering(server.url))) as store,
+        pytest.raises(FatalError, match="its upload is gone, another object has its name"),
+    ):
+        store.publish(ticket)
 
 
 def test_an_upload_that_was_aborted_is_told_when_its_file_should_appear(
