@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -30,8 +31,9 @@ SCHEMA = pa.schema(
         pa.field("epoch", pa.int64(), nullable=False),
         pa.field("rejected_at", pa.timestamp("us", tz="UTC"), nullable=False),
     ]
+    + [pa.field(name, pa.string()) for name in ("entry", "fingerprint", "arrow")]
 )
-"""What a dead letter looks like at a destination; `row` is JSON."""
+"""What a dead letter looks like at a destination; `row` is JSON for people, `arrow` the exact row for a replay: an IPC stream in base64."""
 
 
 class Numbering:
@@ -73,13 +75,37 @@ class Numbering:
         nth = self._seen[content]
         self._seen[content] += 1
         name = "\0".join((self._key, self._node, self._anchor, content, str(nth)))
-        clean = Rejection(own_copy(rejection.row), scrub(rejection.reason), rejection.code, rejection.node)
-        return Rejected(hashlib.sha256(name.encode()).hexdigest(), clean, self._policies.on_error)
+        # Connectors do not know what their node is called; of steps that were fused nobody knows which one it was.
+        entry, _, _ = self._node.partition("+")
+        clean = Rejection(own_copy(rejection.row), scrub(rejection.reason), rejection.code, self._refuser)
+        return Rejected(hashlib.sha256(name.encode()).hexdigest(), clean, self._policies.on_error, entry, self._anchor)
+
+    @property
+    def _refuser(self) -> str:
+        return self._node.rpartition("+")[2]
 
 
 def own_copy(row: pa.RecordBatch) -> pa.RecordBatch:
     """Copies a slice, so that keeping one row does not keep its whole batch."""
     return row.take(pa.array(range(row.num_rows), pa.int64()))
+
+
+def as_text(row: pa.RecordBatch) -> str:
+    """A row with its schema as a text that `from_text` undoes: an Arrow IPC stream in base64."""
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, row.schema) as writer:
+        writer.write_batch(row)
+    return base64.b64encode(sink.getvalue().to_pybytes()).decode()
+
+
+def from_text(text: str) -> pa.RecordBatch:
+    """A row from what `as_text` made of it.
+
+    Raises:
+        ValueError: The text is something else.
+    """
+    with pa.ipc.open_stream(pa.py_buffer(base64.b64decode(text, validate=True))) as reader:
+        return reader.read_next_batch()
 
 
 def _bytes_of(row: pa.RecordBatch) -> bytes:
@@ -280,8 +306,12 @@ class LetterBox:
             raise
 
     def _written(self, refused: Sequence[Rejected], epoch: int) -> list[DeadLetter]:
-        now, key, run = self._clock.now(), self._token.key, self._token.run_id
-        return [DeadLetter(each.id, key, epoch, each.rejection, now, run) for each in refused]
+        now, token = self._clock.now(), self._token
+        code = token.retain.get("fingerprint", "")
+        return [
+            DeadLetter(each.id, token.key, epoch, each.rejection, now, token.run_id, each.entry, code, each.anchor)
+            for each in refused
+        ]
 
 
 def check_budget(policy: DeadLetterPolicy, rejected: int, read: int, *, ended: bool, where: str) -> None:
@@ -316,6 +346,9 @@ def _rows_of(letters: Sequence[DeadLetter], token: Token) -> pa.RecordBatch:
             "run_id": each.run_id,
             "epoch": each.epoch,
             "rejected_at": each.rejected_at,
+            "entry": each.entry,
+            "fingerprint": each.fingerprint,
+            "arrow": as_text(each.rejection.row),
         }
         for each in letters
     ]

@@ -50,11 +50,15 @@ class Rejected:
         id: Its dead letter's id.
         rejection: The row and why.
         on_error: What the node's policy says about it.
+        entry: The node that the row had come to.
+        anchor: Names the source's state before its batch.
     """
 
     id: str
     rejection: Rejection
     on_error: OnError
+    entry: str = ""
+    anchor: str = ""
 
 
 @dataclass

@@ -57,6 +57,10 @@ class DeadLetter:
         rejection: The row, the reason, the code and the node.
         rejected_at: When, in UTC.
         run_id: The run that rejected it.
+        entry: The node that the row had come to: the first of those that were fused with the one that refused it.
+        fingerprint: `PhysicalPlan.fingerprint` of the code that refused it, or "".
+        anchor: Names the source's state before its batch; not kept.
+        replay_of: The dead letter that was replayed and refused again as this one, or "".
     """
 
     id: str
@@ -65,6 +69,10 @@ class DeadLetter:
     rejection: Rejection
     rejected_at: datetime
     run_id: str
+    entry: str = ""
+    fingerprint: str = ""
+    anchor: str = field(default="", compare=False)
+    replay_of: str = ""
 
 
 class DeadLetterStore(Protocol):
@@ -82,6 +90,16 @@ class DeadLetterStore(Protocol):
 
     def count(self, key: str) -> int:
         """How many are kept for a stream."""
+
+
+class Deliveries(Protocol):
+    """Dead letters on their way back into a workflow: in streams, each letter of a stream under a number that only grows."""
+
+    def deliver(self, stream: str, after: int, count: int) -> Sequence[tuple[int, DeadLetter]]:
+        """The next letters of a stream behind a number, at most so many, with theirs, in order."""
+
+    def settle(self, stream: str, number: int, run_id: str) -> int:
+        """Notes that everything up to a number is committed at the stream's target; tells how many letters are replayed by that."""
 
 
 @dataclass(frozen=True)
