@@ -22,7 +22,7 @@ from dsl.contracts.errors import RejectedRows
 from resources.formats.avro_rows import raw_values, to_avro
 from resources.formats.avro_types import SchemaReader, Shape, to_arrow
 from resources.formats.chunks import Chunk, Malformed, shortened
-from resources.formats.columns import Wanted, conformed
+from resources.formats.columns import Wanted, batch_of, conformed
 from resources.formats.options import AvroOptions, Limits
 from resources.formats.streams import DecodeError
 
@@ -259,10 +259,7 @@ class _Rows:
                 parts = [self._batch(part, bad) for part in (records[:half], records[half:])]
                 whole = pa.Table.from_batches(parts, self._fields).combine_chunks().to_batches()
                 return whole[0] if whole else parts[0]
-        if not columns:
-            nothing: Any = pa.array([{}] * len(records), pa.struct([]))
-            return pa.RecordBatch.from_struct_array(nothing)
-        return pa.RecordBatch.from_arrays(columns, schema=self._fields)
+        return batch_of(columns, self._fields, len(records))
 
     def _lost(self, first: int, count: int, reason: str) -> Iterator[Chunk]:
         empty = pa.RecordBatch.from_arrays([pa.array([], each.type) for each in self._schema], schema=self._schema)

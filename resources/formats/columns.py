@@ -90,7 +90,7 @@ def conformed(rows: pa.RecordBatch, schema: pa.Schema, first: int, where: str) -
         columns.append(column)
         for row in found:
             faults.setdefault(row, f"column '{field.name}': it is not {field.type}")
-    whole = _batch(columns, schema, rows.num_rows)
+    whole = batch_of(columns, schema, rows.num_rows)
     if not faults:
         return Chunk(first, whole)
     bad = tuple(
@@ -104,7 +104,8 @@ def _nulls(count: int, kind: Any) -> Any:
     return pa.nulls(count, kind)
 
 
-def _batch(columns: list[Any], schema: pa.Schema, rows: int) -> pa.RecordBatch:
+def batch_of(columns: list[Any], schema: pa.Schema, rows: int) -> pa.RecordBatch:
+    """Returns a batch of columns; one of no columns has its rows all the same."""
     if columns:
         return pa.RecordBatch.from_arrays(columns, schema=schema)
     empty: Any = pa.array([{}] * rows, pa.struct([]))

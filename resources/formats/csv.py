@@ -11,7 +11,7 @@ import csv
 import io
 import json
 from collections.abc import Iterator
-from typing import IO, TYPE_CHECKING, Any, BinaryIO, Literal, cast
+from typing import IO, Any, BinaryIO, cast
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -19,14 +19,12 @@ import pyarrow.csv as arrow_csv
 
 from dsl.contracts.errors import SchemaError
 from resources.formats.chunks import Chunk, Malformed, shortened
-from resources.formats.columns import Wanted
+from resources.formats.columns import Wanted, batch_of
+from resources.formats.csv_blocks import Block, Blocks
 from resources.formats.json_values import to_json
 from resources.formats.options import CsvOptions
-from resources.formats.streams import DecodeError, Transcoded
+from resources.formats.streams import MARKS, DecodeError, Marked, Transcoded, unmarked
 from resources.formats.texts import guess, typed
-
-if TYPE_CHECKING:
-    from _typeshed import WriteableBuffer
 
 SAMPLE_ROWS = 10_000
 
@@ -73,7 +71,8 @@ class _Source:
 
     def __init__(self, opened: BinaryIO, options: CsvOptions, where: str, names: list[str] | None = None) -> None:
         self._options, self._where = options, where
-        self._stream = _Rest(_in_utf8(opened, options, where), ord(options.quote) if options.quote else None)
+        self._bytes = Marked(_in_utf8(opened, options, where))
+        self._blocks = Blocks(cast("BinaryIO", self._bytes), options, where)
         first = self._first_row()
         self._skip = 1 if options.header else 0
         if options.header:
@@ -85,11 +84,9 @@ class _Source:
             raise SchemaError(f"column '{doubled}' stands twice in the header", where=where, hint="rename one")
         if not first:
             self.names = []
-        self._bad: list[Malformed] = []
 
     def _first_row(self) -> list[str]:
-        peeked = self._stream.peek(self._options.largest_row)
-        text = io.StringIO(peeked.decode(errors="replace"), newline="")
+        text = io.StringIO(self._blocks.peek().decode(errors="replace"), newline="")
         quote = self._options.quote
         rows = (
             csv.reader(text, delimiter=self._options.delimiter, quotechar=quote)
@@ -106,117 +103,81 @@ class _Source:
 
     def chunks(self, schema: pa.Schema) -> Iterator[Chunk]:
         """Yields the records in order, as rows of the schema."""
-        first, line = 0, 1 + self._skip
+        first, line, skip = 0, 1 + self._blocks.blank_lines, self._skip
+        while (block := self._next(skip)) is not None:
+            yield _Found(first, line + skip, block, marked=self._bytes.marked).chunk(schema)
+            first, line, skip = first + block.count, line + block.breaks, 0
+
+    def _next(self, skip: int) -> Block | None:
         try:
-            for rows, last in _with_last(self._open()):
-                bad = self._take(first + rows.num_rows)
-                found = _Found(first, line, rows, bad, unclosed=last and self._stream.unclosed)
-                yield found.chunk(schema)
-                first += rows.num_rows + len(bad)
-                line += rows.num_rows + found.breaks + sum(1 + each.text.count("\n") for each in bad)
+            return self._blocks.next(self.names, skip)
         except pa.ArrowInvalid as error:
-            if "straddling" in str(error) or "out of sync" in str(error):
-                raise DecodeError(
-                    f"after row {first}: a row is longer than {self._options.largest_row} bytes, or a quote is never closed",
-                    where=self._where,
-                    hint="raise `csv.largest_row`, or set `csv.quote`",
-                ) from error
             raise DecodeError(f"it is not CSV: {error}", where=self._where, hint="set `csv` options") from error
-        if self._bad:
-            rows = pa.RecordBatch.from_pylist([], pa.schema([(name, pa.binary()) for name in self.names]))
-            yield _Found(first, line, rows, self._take(self._bad[-1].record), unclosed=False).chunk(schema)
-
-    def _take(self, end: int) -> list[Malformed]:
-        taken: list[Malformed] = []
-        while self._bad and self._bad[0].record <= end + len(taken):
-            taken.append(self._bad.pop(0))
-        return taken
-
-    def _open(self) -> Any:
-        options = self._options
-        return arrow_csv.open_csv(
-            cast("Any", self._stream),
-            read_options=arrow_csv.ReadOptions(
-                use_threads=False,
-                block_size=options.largest_row,
-                column_names=self.names,
-                skip_rows_after_names=self._skip,
-            ),
-            parse_options=arrow_csv.ParseOptions(
-                delimiter=options.delimiter,
-                quote_char=options.quote or False,
-                newlines_in_values=bool(options.quote),
-                ignore_empty_lines=False,
-                invalid_row_handler=self._invalid,
-            ),
-            convert_options=arrow_csv.ConvertOptions(
-                column_types={name: pa.binary() for name in self.names},
-                null_values=list(options.null_values),
-                strings_can_be_null=True,
-                quoted_strings_can_be_null=False,
-            ),
-        )
-
-    def _invalid(self, row: Any) -> Literal["skip"]:
-        blank = not row.text.strip()
-        reason = "" if blank else f"it has {row.actual_columns} values, not {row.expected_columns}"
-        self._bad.append(Malformed(row.number - 1 - self._skip, 0, shortened(row.text), reason))
-        return "skip"
-
-
-def _with_last(reader: Any) -> Iterator[tuple[pa.RecordBatch, bool]]:
-    """Yields batches, and with each whether it is the last."""
-    held: pa.RecordBatch | None = None
-    for rows in reader:
-        if held is not None:
-            yield held, False
-        held = rows
-    if held is not None:
-        yield held, True
 
 
 class _Found:
-    """One block of a file: rows of bytes, and the records between them that are no rows."""
+    """One block of a file: rows of bytes, and the records between them that are no rows.
 
-    def __init__(self, first: int, line: int, rows: pa.RecordBatch, bad: list[Malformed], *, unclosed: bool) -> None:
-        self._first, self._line, self._rows, self._bad, self._unclosed = first, line, rows, bad, unclosed
-        self._breaks = _breaks(rows)
-        self.breaks: int = pc.sum(self._breaks).as_py() or 0
+    Args:
+        first: The number of its first record.
+        line: The line of its first record.
+        block: The rows.
+        marked: Whether the file holds bytes that are not UTF-8.
+    """
+
+    def __init__(self, first: int, line: int, block: Block, *, marked: bool) -> None:
+        self._first, self._line, self._block, self._rows = first, line, block, block.rows
+        self._faults = self._not_utf8() if marked else {}
 
     def chunk(self, schema: pa.Schema) -> Chunk:
         """Returns it as rows of a schema; rows with a value that does not fit become malformed."""
-        columns, faults = [], dict[int, str]()
+        columns = []
+        faults = self._faults
         for field in schema:
             column, found = typed(self._rows.column(field.name), field.type)
             columns.append(column)
             for row, reason in found:
                 faults.setdefault(row, f"column '{field.name}': {reason}")
-        rows = pa.RecordBatch.from_arrays(columns, schema=schema)
-        if self._unclosed and self._swallowed():
+        rows = batch_of(columns, schema, self._rows.num_rows)
+        if self._block.unclosed and (not self._block.bad or self._block.bad[-1].at < self._block.count - 1):
             faults[rows.num_rows - 1] = "a quote is opened and never closed"
-        if not faults and not self._bad:
+        if not faults and not self._block.bad:
             return Chunk(self._first, rows)
-        kept = rows.filter(pa.array([row not in faults for row in range(rows.num_rows)], pa.bool_()))
-        return Chunk(self._first, kept, tuple(self._malformed(faults)))
+        if faults:
+            rows = rows.filter(pa.array([row not in faults for row in range(rows.num_rows)], pa.bool_()))
+        return Chunk(self._first, rows, tuple(self._malformed(faults)))
 
-    def _swallowed(self) -> bool:
-        """Tells whether the last value runs over lines, as it does when its quote was never closed."""
-        rows = self._rows.num_rows
-        return bool(rows) and b"\n" in (self._rows.column(self._rows.num_columns - 1)[rows - 1].as_py() or b"")
+    def _not_utf8(self) -> dict[int, str]:
+        faults: dict[int, str] = {}
+        for name, column in zip(self._rows.schema.names, self._rows.columns, strict=True):
+            any_column: Any = column
+            marked = [pc.fill_null(pc.match_substring(any_column, cast("Any", each)), False) for each in MARKS]
+            for row in pc.indices_nonzero(pc.or_(*marked)).to_pylist():
+                faults.setdefault(row, f"column '{name}': it is not UTF-8")
+        return faults
 
     def _malformed(self, faults: dict[int, str]) -> Iterator[Malformed]:
         """Yields what is no row in the order of the file, each with its line."""
-        pending = list(self._bad)
-        record, line = self._first, self._line
-        for row, breaks in enumerate([*self._breaks.to_pylist(), None]):
-            while pending and (pending[0].record == record or breaks is None):
-                bad = pending.pop(0)
-                yield Malformed(bad.record, line, bad.text, bad.reason)
-                record, line = record + 1, line + 1 + bad.text.count("\n")
+        bad = {each.at: each for each in self._block.bad}
+        breaks = _breaks(self._rows).to_pylist()
+        row, line = 0, self._line
+        for at in range(self._block.count):
+            record, told = self._first + at, 0 if self._block.blank else line
+            if at in bad:
+                found = bad[at]
+                reason = f"it has {found.values} values, not {self._rows.num_columns}"
+                yield Malformed(record, told, shortened(unmarked(found.text)), reason)
+                line += 1 + found.text.count("\n")
+                continue
             if row in faults:
-                text = shortened(repr(self._rows.slice(row, 1).to_pylist()[0]))
-                yield Malformed(record, line, text, faults[row])
-            record, line = record + 1, line + 1 + (breaks or 0)
+                yield Malformed(record, told, self._text(row), faults[row])
+            line += 1 + breaks[row]
+            row += 1
+
+    def _text(self, row: int) -> str:
+        values = self._rows.slice(row, 1).to_pylist()[0]
+        shown = {name: None if each is None else each.decode(errors="replace") for name, each in values.items()}
+        return shortened(unmarked(json.dumps(shown, ensure_ascii=False)))
 
 
 def _breaks(rows: pa.RecordBatch) -> Any:
@@ -243,52 +204,6 @@ def _in_utf8(opened: BinaryIO, options: CsvOptions, where: str) -> BinaryIO:
     if plain:
         return cast("BinaryIO", stream)
     return cast("BinaryIO", io.BufferedReader(Transcoded(stream, encoding, where), 1 << 16))
-
-
-class _Rest(io.RawIOBase):
-    """A stream whose beginning can be looked at first, and which counts quotes until it has ended."""
-
-    def __init__(self, inner: BinaryIO, quote: int | None) -> None:
-        self._inner, self._ahead, self._quote = inner, b"", bytes([quote]) if quote is not None else b""
-        self._quotes = 0
-        self._ended = False
-
-    @property
-    def unclosed(self) -> bool:
-        """Whether the whole stream was read and holds an odd number of quotes."""
-        return self._ended and self._quotes % 2 == 1
-
-    def peek(self, size: int) -> bytes:
-        """Returns the first bytes, up to the first line break outside of what could be a quoted value."""
-        while len(self._ahead) < size and not self._settled():
-            more = self._inner.read(1 << 16)
-            if not more:
-                break
-            self._ahead = (self._ahead + more).lstrip(b"\r\n")
-        return self._ahead
-
-    def _settled(self) -> bool:
-        end = self._ahead.find(b"\n")
-        while end >= 0:
-            if not self._quote or self._ahead.count(self._quote, 0, end) % 2 == 0:
-                return True
-            end = self._ahead.find(b"\n", end + 1)
-        return False
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: WriteableBuffer, /) -> int:
-        view = memoryview(buffer)
-        if self._ahead:
-            data, self._ahead = self._ahead[: len(view)], self._ahead[len(view) :]
-        else:
-            data = self._inner.read(len(view))
-        self._ended = not data
-        if self._quote:
-            self._quotes += data.count(self._quote)
-        view[: len(data)] = data
-        return len(data)
 
 
 class CsvEncoder:

@@ -96,7 +96,7 @@ class Limits:
 
     ratio: int = option(default=200, doc="Bytes that one compressed byte may become, once 64 MiB came out.")
     bytes: int | None = option(default=None, doc="Bytes that a file may hold when decompressed.", unit="size")
-    value_bytes: int = option(default=64 * 2**20, doc="Bytes of one JSON row or Avro block.", unit="size")
+    value_bytes: int = option(default=16 * 2**20, doc="Bytes of one JSON row or Avro block.", unit="size")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -5,6 +5,7 @@ What a footer says is checked before it is believed: sizes that no honest file h
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from typing import IO, Any, BinaryIO, cast
 
@@ -19,10 +20,10 @@ from resources.formats.streams import FREE_BYTES, DecodeError
 
 BATCH_ROWS = 65_536
 GROUP_BYTES = 64 * 2**20
+LARGEST_BATCH = 128 * 2**20
 SAMPLE_ROWS = 10_000
 REPEATED = 0.2
 _BROKEN = (pa.ArrowException, OSError, MemoryError, OverflowError, UnicodeDecodeError)
-_BATCH_BYTES = 256 * 2**20
 
 
 def infer(opened: BinaryIO, where: str) -> pa.Schema:
@@ -51,13 +52,16 @@ def decode(opened: BinaryIO, wanted: Wanted, limits: Limits, where: str, start: 
     file = _open(opened, where)
     wanted.check(file.schema_arrow.names, where, absent=True)
     names = [each for each in wanted.schema.names if each in file.schema_arrow.names]
-    first = 0
+    first, size = 0, opened.seek(0, os.SEEK_END)
     for number in range(file.num_row_groups):
         group = file.metadata.row_group(number)
         if first + group.num_rows > start:
-            size = _rows_at_once(group, limits, where)
-            yield from _group(file, number, names, wanted.schema, first, size, where)
-        first += group.num_rows
+            _check_group(group, size, limits, where)
+            for rows in _batches(opened, file, number, names, where):
+                yield (chunk := conformed(rows, wanted.schema, first, where))
+                first = chunk.end
+        else:
+            first += group.num_rows
 
 
 def _open(opened: BinaryIO, where: str, **options: Any) -> Any:
@@ -81,52 +85,76 @@ def _open(opened: BinaryIO, where: str, **options: Any) -> Any:
     return file
 
 
-def _group(
-    file: Any, number: int, names: list[str], schema: pa.Schema, first: int, size: int, where: str
-) -> Iterator[Chunk]:
+def _batches(opened: BinaryIO, file: Any, number: int, names: list[str], where: str) -> Iterator[pa.RecordBatch]:
+    """Yields the rows of a row group, so many at once as memory is sure to hold."""
+    count = file.metadata.row_group(number).num_rows
     if not names:
-        count = file.metadata.row_group(number).num_rows
-        nothing = pa.array([None] * count, pa.null())
-        yield conformed(pa.RecordBatch.from_arrays([nothing], names=[""]), schema, first, where)
+        nothing: Any = pa.nulls(count)
+        yield pa.RecordBatch.from_arrays([nothing], names=[""])
         return
-    rows = file.iter_batches(batch_size=size, row_groups=[number], columns=names)
-    while True:
-        try:
-            batch = next(rows, None)
-        except _BROKEN as error:
-            raise DecodeError(
-                f"row group {number} is broken: {_first_line(error)}", where=where, hint="is the file complete?"
-            ) from error
-        if batch is None:
-            return
-        yield conformed(batch, schema, first, where)
-        first += batch.num_rows
+    try:
+        size = _rows_at_once(opened, file, number, names, where)
+        rows = file.iter_batches(batch_size=size, row_groups=[number], columns=names)
+        while (batch := next(rows, None)) is not None:
+            yield batch.select(names)
+    except _BROKEN as error:
+        raise DecodeError(
+            f"row group {number} is broken: {_first_line(error)}", where=where, hint="is the file complete?"
+        ) from error
+
+
+def _rows_at_once(opened: BinaryIO, file: Any, number: int, names: list[str], where: str) -> int:
+    """Returns how many rows of a group are decoded together.
+
+    A dictionary may hold few long texts that stand in very many rows: its longest ones are looked at first.
+    """
+    group = file.metadata.row_group(number)
+    honest: int = GROUP_BYTES * max(group.num_rows, 1) // max(group.total_byte_size, 1)
+    rows = max(1, min(BATCH_ROWS, honest))
+    if min(rows, group.num_rows) * group.total_byte_size <= GROUP_BYTES:
+        return rows
+    texts = _texts(file.schema, names)
+    if not texts:
+        return rows
+    probe = _open(opened, where, metadata=file.metadata, read_dictionary=texts)
+    columns = list(dict.fromkeys(each.partition(".")[0] for each in texts))
+    first = next(probe.iter_batches(batch_size=1, row_groups=[number], columns=columns), None)
+    longest = 0 if first is None else sum(_longest(each) for each in first.columns)
+    return max(1, min(rows, LARGEST_BATCH // max(longest, 1)))
+
+
+def _texts(schema: Any, names: list[str]) -> list[str]:
+    """Returns the paths of text and bytes outside of lists."""
+    leaves = [schema.column(each) for each in range(len(schema))]
+    found = [each for each in leaves if each.physical_type == "BYTE_ARRAY" and each.max_repetition_level == 0]
+    return [each.path for each in found if each.path in names or each.path.partition(".")[0] in names]
+
+
+def _longest(column: Any) -> int:
+    """Returns the bytes of the longest value of each dictionary in a column, added up."""
+    if pa.types.is_struct(column.type):
+        return sum(_longest(each) for each in column.flatten())
+    if not pa.types.is_dictionary(column.type):
+        return 0
+    return int(pc.max(pc.binary_length(column.dictionary)).as_py() or 0)
 
 
 def _first_line(error: BaseException) -> str:
     return (str(error).splitlines() or [type(error).__name__])[0]
 
 
-def _rows_at_once(group: Any, limits: Limits, where: str) -> int:
-    """Returns how many rows of a group may be decoded together; refuses what is larger than its bytes can honestly be."""
-    rows = BATCH_ROWS
-    for at in range(group.num_columns):
-        column = group.column(at)
-        small, large = max(column.total_compressed_size, 1), column.total_uncompressed_size
-        values = column.num_values * 8
-        repeated = column.num_values > group.num_rows
-        if (large > FREE_BYTES and large > limits.ratio * small) or (
-            repeated and values > FREE_BYTES and values > limits.ratio * max(small, large)
-        ):
-            raise DecodeError(
-                f"column '{column.path_in_schema}' becomes more than {limits.ratio} times its size: "
-                "refused as a decompression bomb",
-                where=where,
-                hint="raise `limits.ratio` if the file is meant",
-            )
-        if group.num_rows and repeated:
-            rows = min(rows, max(1, int(_BATCH_BYTES * group.num_rows / values)))
-    return rows
+def _check_group(group: Any, size: int, limits: Limits, where: str) -> None:
+    """Refuses a row group that is larger than the bytes of its file can honestly become.
+
+    Facts of single columns are not asked for: where they are damaged, pyarrow ends the process.
+    """
+    large = group.total_byte_size
+    if group.num_rows < 0 or (large > FREE_BYTES and large > limits.ratio * size):
+        raise DecodeError(
+            f"a row group becomes more than {limits.ratio} times the size of the file: refused as a decompression bomb",
+            where=where,
+            hint="raise `limits.ratio` if the file is meant",
+        )
 
 
 class ParquetEncoder:

@@ -11,6 +11,7 @@ import gzip
 import hashlib
 import io
 import lzma
+import re
 import zlib
 from typing import IO, TYPE_CHECKING, Any, BinaryIO, cast
 
@@ -155,6 +156,73 @@ class Transcoded(io.RawIOBase):
     def close(self) -> None:
         self._inner.close()
         super().close()
+
+
+class Marked(io.RawIOBase):
+    """A stream that should be UTF-8, and is: a byte that fits nowhere becomes a sign of its own, which `marks` finds.
+
+    Args:
+        inner: The bytes.
+    """
+
+    def __init__(self, inner: BinaryIO) -> None:
+        self._inner, self._ready, self._tail, self._ended = inner, b"", b"", False
+        self.marked = False
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: WriteableBuffer, /) -> int:
+        view = memoryview(buffer)
+        while not self._ready and not self._ended:
+            data = self._inner.read(max(len(view), 1 << 16))
+            self._ended = not data
+            self._ready = self._checked(self._tail + data)
+        taken, self._ready = self._ready[: len(view)], self._ready[len(view) :]
+        view[: len(taken)] = taken
+        return len(taken)
+
+    def _checked(self, data: bytes) -> bytes:
+        if data.isascii():
+            self._tail = b""
+            return data
+        cut = len(data) if self._ended else len(data) - begun(data)
+        block, self._tail = data[:cut], data[cut:]
+        try:
+            block.decode()
+        except UnicodeDecodeError:
+            self.marked = True
+            text = block.decode(errors="surrogateescape")
+            return _ESCAPED.sub(lambda found: chr(ord(found[0]) + _MOVED), text).encode()
+        return block
+
+    def close(self) -> None:
+        self._inner.close()
+        super().close()
+
+
+_ESCAPED = re.compile("[\udc80-\udcff]")
+_MOVED = 0xF700 - 0xDC00
+_SIGNS = re.compile("[\uf780-\uf7ff]")
+MARKS = (b"\xef\x9e", b"\xef\x9f")
+"""What the bytes of every sign begin with, and of no other character."""
+
+
+def unmarked(text: str) -> str:
+    """Returns a text with the signs of `Marked` shown as the bytes they stand for."""
+    return _SIGNS.sub(lambda found: f"\\x{ord(found[0]) - 0xF700:02x}", text)
+
+
+def begun(data: bytes) -> int:
+    """Returns how many bytes at the end are the beginning of a character that goes on."""
+    for back in range(1, min(4, len(data)) + 1):
+        byte = data[-back]
+        if byte >= 0xC0:
+            length = 2 if byte < 0xE0 else 3 if byte < 0xF0 else 4
+            return back if length > back else 0
+        if byte < 0x80:
+            return 0
+    return 0
 
 
 class HashedSink(io.RawIOBase):

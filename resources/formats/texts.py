@@ -38,15 +38,24 @@ _CAST: tuple[Callable[[pa.DataType], bool], ...] = (
     pa.types.is_timestamp,
 )
 _ONE_BY_ONE = 32
+_FLOAT_DIGITS = 17
 
 
 def guess(values: Sequence[str | None]) -> pa.DataType:
     """Returns the narrowest type that every text of a sample fits; text where none does or nothing is there."""
     given = [each for each in values if each is not None]
     for pattern, kind in _GUESSES:
-        if given and all(pattern.fullmatch(each) for each in given) and not typed(pa.array(given), kind)[1]:
-            return kind
+        if not given or not all(pattern.fullmatch(each) for each in given) or typed(pa.array(given), kind)[1]:
+            continue
+        if pa.types.is_floating(kind) and any(len(_digits(each)) > _FLOAT_DIGITS for each in given):
+            continue
+        return kind
     return pa.string()
+
+
+def _digits(number: str) -> str:
+    """Returns the significant digits of a number."""
+    return re.split("[eE]", number)[0].lstrip("+-0.").replace(".", "")
 
 
 def typed(column: Any, kind: pa.DataType) -> tuple[Any, list[tuple[int, str]]]:
@@ -82,7 +91,10 @@ def _convert(column: Any, kind: pa.DataType) -> Any:
     if pa.types.is_string(kind):
         return text
     if any(fits(kind) for fits in _CAST):
-        return pc.utf8_trim_whitespace(text).cast(kind)
+        found = pc.utf8_trim_whitespace(text).cast(kind)
+        if pa.types.is_floating(kind):
+            _check_finite(text, found)
+        return found
     values = text.to_pylist()
     if pa.types.is_nested(kind):
         values = [None if each is None else json.loads(each) for each in values]
@@ -91,8 +103,16 @@ def _convert(column: Any, kind: pa.DataType) -> Any:
     return from_json(values, kind)
 
 
+def _check_finite(text: Any, found: Any) -> None:
+    """Refuses a number that no float holds: it would become infinite."""
+    endless = pc.filter(text, pc.fill_null(pc.is_inf(found), False))
+    if not pc.all(pc.match_substring(endless, "inf", ignore_case=True), min_count=0).as_py():
+        raise ValueError("a number is too large")
+
+
 def _reason(column: Any, kind: pa.DataType, error: BaseException) -> str:
     if isinstance(error, pa.ArrowException) and "UTF8" in str(error).upper():
         return "it is not UTF-8"
-    shown = repr(column[0].as_py())
+    value = column[0].as_py()
+    shown = repr(value.decode(errors="backslashreplace") if isinstance(value, bytes) else value)
     return f"{shown if len(shown) <= 60 else shown[:57] + '...'} is not {kind}"
