@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 import pyarrow as pa
 
 from dsl.contracts.errors import SchemaError
@@ -24,6 +27,52 @@ def resolved(planned: pa.Schema | None, actual: pa.Schema, where: str) -> pa.Sch
         )
     fields = [actual.field(each.name) if _unknown(each.type) else each.remove_metadata() for each in planned]
     return pa.schema([each.with_nullable(True) if _unknown(each.type) else each for each in fields])
+
+
+def check_names(schema: pa.Schema, where: str) -> None:
+    """Refuses columns or fields that differ in case only, which SQL cannot tell apart: it would give the one for the other.
+
+    Raises:
+        SchemaError: There are such.
+    """
+    _check_fields(list(schema), "columns", where)
+
+
+def _check_fields(fields: Sequence[Any], what: str, where: str) -> None:
+    seen: dict[str, str] = {}
+    for each in fields:
+        twin = seen.pop(each.name.lower(), None)
+        seen[each.name.lower()] = each.name
+        if twin is not None:
+            raise SchemaError(
+                f"the {what} {twin!r} and {each.name!r} differ in case only, and SQL cannot tell them apart",
+                where=where,
+                hint="leave one of them out at the source, or name it otherwise there",
+            )
+        kind = each.type
+        inner = [kind.field(at) for at in range(kind.num_fields)]
+        _check_fields(inner, f"fields of {each.name!r}:", where)
+
+
+def in_utc(schema: pa.Schema) -> pa.Schema:
+    """The same schema with the zone UTC under its usual name; DuckDB calls it Etc/UTC."""
+    return pa.schema([_renamed(each) for each in schema])
+
+
+def _renamed(field: Any) -> Any:
+    return field.with_type(_zoned(field.type))
+
+
+def _zoned(kind: Any) -> Any:
+    if pa.types.is_timestamp(kind):
+        return pa.timestamp(kind.unit, "UTC") if kind.tz == "Etc/UTC" else kind
+    if pa.types.is_struct(kind):
+        return pa.struct([_renamed(each) for each in kind])
+    if pa.types.is_map(kind):
+        return pa.map_(_renamed(kind.key_field), _renamed(kind.item_field))
+    if pa.types.is_list(kind):
+        return pa.list_(_renamed(kind.value_field))
+    return kind
 
 
 def conform(rows: pa.RecordBatch | pa.Table, schema: pa.Schema, where: str) -> list[pa.RecordBatch]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
@@ -15,24 +14,16 @@ from typing import Any, TypeAlias
 import duckdb
 import pyarrow as pa
 
-from dsl.contracts.errors import FatalError, RejectedRows
-from dsl.contracts.redaction import scrub
+from dsl.contracts.errors import FatalError
 from dsl.plan.physical import INPUT_VIEW
-from engine.channel import CancelledError
+from engine.operators.query_faults import DataFaultError, first_line, judged
+from engine.shape import check_names, in_utc
 from engine.spill import SpillFolder
 
 Inputs: TypeAlias = Mapping[str, tuple[pa.Schema, Callable[[], Iterator[pa.RecordBatch]]]]
 
 READ_ROWS = 65_536
 _SCAN = "PYTHON_ARROW_SCAN"
-_CLASS = re.compile(r"^([A-Za-z ]+?) Error: ")
-_DATA_FAULTS = {
-    "conversion": "conversion",
-    "out of range": "out_of_range",
-    "invalid input": "invalid_value",
-    "constraint": "constraint",
-    "mismatch type": "type_mismatch",
-}
 _SETTINGS = (
     "SET TimeZone = 'UTC'",
     "SET python_enable_replacements = false",
@@ -59,19 +50,6 @@ class Limits:
     spill: Path
     spill_bytes: int
     name: str = "session"
-
-
-class DataFaultError(RejectedRows):
-    """A value of some row made the query fail; the message is DuckDB's first line.
-
-    Args:
-        code: Stable short name of the fault.
-        message: What DuckDB says.
-    """
-
-    def __init__(self, code: str, message: str) -> None:
-        super().__init__(message)
-        self.code = code
 
 
 class Session:
@@ -185,8 +163,9 @@ class Chunk:
         Raises:
             FatalError: The query does not fit the schema.
         """
+        check_names(schema, self._where)
         try:
-            return self._run(schema.empty_table()).schema
+            return in_utc(self._run(schema.empty_table()).schema)
         except DataFaultError as error:
             raise FatalError(f"the query cannot be planned: {error}", where=self._where) from error
 
@@ -273,10 +252,12 @@ class StreamRun:
         Raises:
             FatalError: The query does not fit the schemas.
         """
+        for schema in inputs.values():
+            check_names(schema, self._where)
         try:
             for name, schema in inputs.items():
                 self._connection.register(name, schema.empty_table())
-            return _table(self._query(self._sql)).schema
+            return in_utc(_table(self._query(self._sql)).schema)
         except duckdb.Error as error:
             raise FatalError(f"the query cannot be planned: {first_line(error)}", where=self._where) from error
         finally:
@@ -328,30 +309,3 @@ def _next(reader: pa.RecordBatchReader) -> pa.RecordBatch | None:
 def quoted(name: str) -> str:
     """A name as an SQL identifier."""
     return '"' + name.replace('"', '""') + '"'
-
-
-def first_line(error: BaseException) -> str:
-    """The first line of DuckDB's text, without its class and without secrets."""
-    text = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-    return scrub(_CLASS.sub("", text))
-
-
-def judged(error: BaseException, where: str) -> Exception:
-    """What a fault of DuckDB means: a value of some row, the query, the machine, or that somebody interrupted it.
-
-    Readers report faults as OSError with DuckDB's text, so the text's class decides, not Python's.
-    """
-    found = _CLASS.match(str(error))
-    kind = found.group(1).lower() if found else ""
-    line = first_line(error)
-    if kind in _DATA_FAULTS:
-        return DataFaultError(_DATA_FAULTS[kind], line)
-    if kind == "interrupt":
-        return CancelledError()
-    if kind == "out of memory":
-        hint = "raise HEADRACE_MEMORY, or give the spill folder more room"
-        return FatalError(f"the query does not fit into memory and spill: {line}", where=where, hint=hint)
-    if kind == "io":
-        hint = "free space in the spill folder and run again: nothing of the open epoch was committed"
-        return FatalError(f"spilling failed: {line}", where=where, hint=hint)
-    return FatalError(f"the query failed: {line}", where=where)

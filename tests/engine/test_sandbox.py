@@ -124,7 +124,8 @@ def test_one_session_does_not_see_another(tmp_path: Path) -> None:
 
 def test_now_is_the_logical_time_and_zones_are_utc(session: Session) -> None:
     (row,) = _run(_stream(session, "SELECT $now AS at, current_setting('TimeZone') AS zone", now=True))
-    assert row == {"at": NOW, "zone": "UTC"}
+    assert row["at"] == NOW
+    assert row["zone"] in {"UTC", "Etc/UTC"}
     chunk = session.chunk("SELECT $now AS at FROM input LIMIT 1", uses_now=True, where="query")
     assert chunk.run(ROWS).to_pylist() == [{"at": NOW}]
 
