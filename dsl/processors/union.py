@@ -42,6 +42,16 @@ def union_of(inputs: tuple[Relation, ...], found: Diagnostics, span: Span) -> Pl
     return _planned(inputs, schema, " UNION ALL ".join(selects))
 
 
+def arm_of(relation: Relation, schema: pa.Schema | None) -> str:
+    """The part of a union by which the rows of one input come, as a SELECT from `{0}`.
+
+    Args:
+        relation: The input.
+        schema: What leaves the union.
+    """
+    return f"SELECT {'*' if schema is None else _select(relation, schema)} FROM {{0}}"
+
+
 def _planned(inputs: tuple[Relation, ...], schema: pa.Schema | None, sql: str) -> Planned:
     lineage = {
         name: tuple(sorted({pair for each in inputs for pair in each.lineage.get(name, ())}))

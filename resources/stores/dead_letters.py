@@ -1,56 +1,43 @@
-"""Dead letters in one SQLite file that only its owner may read: kept once each, found by reason, given back as rows.
+"""Dead letters in one SQLite file that only its owner may read: kept once each, counted, shown, edited, discarded; replays none.
 
 A row is kept as JSON beside its exact Arrow schema, so that people can read and edit it and a replay gets its types back.
 """
 
 from __future__ import annotations
 
-import base64
-import hashlib
-import json
-import os
 import sqlite3
-import threading
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 
-from dsl.contracts.errors import FatalError, UnavailableError
-from dsl.contracts.rows import Rejection
+from dsl.contracts.errors import FatalError
 from dsl.contracts.stores import DeadLetter
-from resources.formats.json_values import from_rows, to_lines
+from resources.stores.letter_choice import OPEN, Choice, Status
+from resources.stores.letter_file import COLUMNS, LetterFile, letter_from, pattern_of, row_from, stored_row
 
-FILE = "dead_letters.sqlite"
-
-_SCHEMA = """
-CREATE TABLE IF NOT EXISTS schemas (id TEXT PRIMARY KEY, arrow TEXT NOT NULL) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS letters (
-    id TEXT PRIMARY KEY, key TEXT NOT NULL, epoch INTEGER NOT NULL, node TEXT NOT NULL, code TEXT NOT NULL,
-    reason TEXT NOT NULL, run_id TEXT NOT NULL, rejected_at TEXT NOT NULL, schema TEXT NOT NULL, row TEXT NOT NULL
-) WITHOUT ROWID;
-CREATE INDEX IF NOT EXISTS letters_by_stream ON letters (key, code, rejected_at);
-PRAGMA user_version = 1;
-"""
-_COLUMNS = "l.id, l.key, l.epoch, l.node, l.code, l.reason, l.run_id, l.rejected_at, s.arrow, l.row"
+GROUPS = 1_000
+ANY = tuple(Status)
 
 
 @dataclass(frozen=True)
 class Group:
-    """Dead letters of one stream that were rejected for the same fault.
+    """Dead letters of one stream that were rejected for the same fault and of which the same has become.
 
     Attributes:
         key: The stream's key: workflow, stage, split.
         node: The node that refused them.
         code: The fault's short name.
-        reason: The sentence of the latest one.
+        reason: The sentence of one of them.
         count: How many there are.
         first: When the earliest was rejected.
         last: When the latest was rejected.
+        pattern: What their reasons have in common: the sentence without its values.
+        status: What has become of them.
+        sample: Id of the one whose reason is given.
     """
 
     key: str
@@ -60,6 +47,45 @@ class Group:
     count: int
     first: datetime
     last: datetime
+    pattern: str = ""
+    status: Status = Status.KEPT
+    sample: str = ""
+
+
+@dataclass(frozen=True)
+class Change:
+    """Something that was done to a dead letter.
+
+    Attributes:
+        at: When, in UTC.
+        action: `edited`, `replayed` or `discarded`.
+        who: The run that replayed it, or the person.
+        why: Why it was discarded, or "".
+        row: The row as it was before an edit, or None.
+    """
+
+    at: datetime
+    action: str
+    who: str
+    why: str
+    row: pa.RecordBatch | None
+
+
+@dataclass(frozen=True)
+class Held:
+    """A dead letter with what has become of it.
+
+    Attributes:
+        letter: The letter, with its latest row.
+        status: What has become of it.
+        changes: What was done to it, the earliest first.
+        refused_again: Ids of the letters that came of replaying it.
+    """
+
+    letter: DeadLetter
+    status: Status
+    changes: tuple[Change, ...] = ()
+    refused_again: tuple[str, ...] = ()
 
 
 class LocalDeadLetters:
@@ -70,10 +96,8 @@ class LocalDeadLetters:
     """
 
     def __init__(self, path: str | Path) -> None:
-        given = Path(path)
-        self.path = given if given.suffix else given / FILE
-        self._lock = threading.Lock()
-        self._connection: sqlite3.Connection | None = None
+        self.file = LetterFile(path)
+        self.path = self.file.path
 
     def add(self, letters: Iterable[DeadLetter]) -> int:
         """Keeps them durably before returning; tells how many were new.
@@ -81,46 +105,56 @@ class LocalDeadLetters:
         Raises:
             UnavailableError: They could not be kept; the epoch may not commit.
         """
-        rows = [(letter, *_stored(letter)) for letter in letters]
+        rows = [(letter, *stored_row(letter.rejection.row)) for letter in letters]
         if not rows:
             return 0
-        with self._open() as database:
-            before = database.total_changes
+        with self.file.open() as database:
             schemas = {(schema_id, schema) for _, schema_id, schema, _ in rows}
-            added_schemas = database.executemany("INSERT OR IGNORE INTO schemas VALUES (?, ?)", schemas).rowcount
+            database.executemany("INSERT OR IGNORE INTO schemas VALUES (?, ?)", schemas)
+            before = database.total_changes
             database.executemany(
-                "INSERT OR IGNORE INTO letters VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-                [_values(letter, schema_id, row) for letter, schema_id, _, row in rows],
+                "INSERT OR IGNORE INTO letters (id, key, epoch, node, code, reason, run_id, rejected_at, entry, "
+                "fingerprint, replay_of, pattern, schema, row) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                [(*_values(letter), schema_id, row) for letter, schema_id, _, row in rows],
             )
-            return database.total_changes - before - max(added_schemas, 0)
+            return database.total_changes - before
 
     def discard(self, key: str, epoch: int) -> int:
         """Forgets what a stream rejected in an epoch that never committed; tells how many there were."""
-        with self._open() as database:
-            return database.execute("DELETE FROM letters WHERE key = ? AND epoch = ?", (key, epoch)).rowcount
+        forget = "DELETE FROM letters WHERE key = ? AND epoch = ? AND status = 'kept'"
+        with self.file.open() as database:
+            return database.execute(forget, (key, epoch)).rowcount
 
     def count(self, key: str) -> int:
         """Returns how many are kept for a stream."""
-        with self._open() as database:
-            return int(database.execute("SELECT count(*) FROM letters WHERE key = ?", (key,)).fetchone()[0])
+        return self.total(Choice(key=key, statuses=ANY))
 
-    def groups(self, workflow: str | None = None) -> Sequence[Group]:
-        """Returns what is kept, by stream, node and code, the largest group first.
+    def total(self, choice: Choice) -> int:
+        """Returns how many there are."""
+        where, values = choice.where()
+        with self.file.open() as database:
+            return int(database.execute(f"SELECT count(*) FROM letters l {where}", values).fetchone()[0])
+
+    def groups(self, workflow: str | None = None, *, statuses: Sequence[Status] = OPEN) -> Sequence[Group]:
+        """Returns what is kept, by stream, status, node, code and reason, the largest group first; at most `GROUPS` of them.
 
         Args:
             workflow: Only this workflow's, or None for all.
+            statuses: Only those of which this has become.
         """
-        where, values = _selection(workflow=workflow)
-        # SQLite takes bare columns from the row that max() found.
-        found = (
-            "SELECT key, node, code, reason, count(*), min(rejected_at), max(rejected_at) "
-            f"FROM letters l {where} GROUP BY key, node, code ORDER BY count(*) DESC, key, node, code"
+        where, values = Choice(workflow=workflow, statuses=tuple(statuses)).where()
+        counted = (
+            "SELECT key, status, node, code, pattern, count(*) AS letters, min(rejected_at) AS first, "
+            f"max(rejected_at) AS last, max(id) AS sample FROM letters l {where} "
+            f"GROUP BY key, status, node, code, pattern ORDER BY letters DESC, key, node, code, pattern LIMIT {GROUPS}"
         )
-        with self._open() as database:
-            return [
-                Group(key, node, code, reason, count, datetime.fromisoformat(first), datetime.fromisoformat(last))
-                for key, node, code, reason, count, first, last in database.execute(found, values)
-            ]
+        found = (
+            "SELECT g.key, g.node, g.code, l.reason, g.letters, g.first, g.last, g.pattern, g.status, g.sample "
+            f"FROM ({counted}) g JOIN letters l ON l.id = g.sample "
+            "ORDER BY g.letters DESC, g.key, g.node, g.code, g.pattern"
+        )
+        with self.file.open() as database:
+            return [_group(row) for row in database.execute(found, values)]
 
     def list(
         self,
@@ -131,116 +165,143 @@ class LocalDeadLetters:
         reason: str | None = None,
         limit: int = 100,
     ) -> Sequence[DeadLetter]:
-        """Returns dead letters, the latest first.
+        """Returns dead letters that are still open, the latest first; see `Choice` for the arguments."""
+        choice = Choice(workflow=workflow, key=key, code=code, reason=reason, statuses=OPEN)
+        return [each.letter for each in self.page(choice, limit=limit)]
+
+    def page(self, choice: Choice, *, limit: int, after: str | None = None) -> Sequence[Held]:
+        """Returns dead letters with what was done to them, the latest first.
 
         Args:
-            workflow: Only this workflow's.
-            key: Only this stream's.
-            code: Only those rejected for this fault.
-            reason: Only those whose reason holds this text.
+            choice: Which ones.
             limit: How many at most.
+            after: Only those that follow this one: the last of the page before.
         """
-        where, values = _selection(workflow=workflow, key=key, code=code, reason=reason)
-        found = f"SELECT {_COLUMNS} FROM letters l JOIN schemas s ON s.id = l.schema {where} ORDER BY rejected_at DESC, l.id LIMIT ?"
-        with self._open() as database:
-            return [_letter(row) for row in database.execute(found, (*values, limit))]
+        where, values = choice.where()
+        with self.file.open() as database:
+            if after is not None:
+                at = database.execute("SELECT rejected_at FROM letters WHERE id = ?", (after,)).fetchone()
+                if at is None:
+                    raise FatalError("there is no such dead letter", where=f"dead letter '{after}'")
+                where += " AND (l.rejected_at < ? OR (l.rejected_at = ? AND l.id > ?))"
+                values = (*values, at[0], at[0], after)
+            ids = f"SELECT l.id FROM letters l {where} ORDER BY l.rejected_at DESC, l.id LIMIT ?"
+            chosen = [row[0] for row in database.execute(ids, (*values, limit))]
+            return [_held(database, each) for each in chosen]
 
     def get(self, letter_id: str) -> DeadLetter | None:
         """Returns one dead letter, or None."""
-        found = f"SELECT {_COLUMNS} FROM letters l JOIN schemas s ON s.id = l.schema WHERE l.id = ?"
-        with self._open() as database:
-            row = database.execute(found, (letter_id,)).fetchone()
-        return None if row is None else _letter(row)
+        found = self.page(Choice(ids=(letter_id,), statuses=ANY), limit=1)
+        return found[0].letter if found and found[0].letter.id == letter_id else None
 
-    def edit(self, letter_id: str, row: pa.RecordBatch) -> DeadLetter:
-        """Replaces the row of a dead letter, so that a replay takes the corrected one; its id stays.
+    def edit(self, letter_id: str, row: pa.RecordBatch, *, who: str = "") -> DeadLetter:
+        """Replaces the row of a dead letter, so that a replay takes the corrected one; its id stays, and so does what it was.
 
         Raises:
-            FatalError: There is no such dead letter, or `row` is not one row.
+            FatalError: There is no such dead letter, `row` is not one row, or the letter is not there to be edited any more.
         """
-        held = self.get(letter_id)
-        if held is None or row.num_rows != 1:
-            raise FatalError("there is no such dead letter, or not one row", where=f"dead letter '{letter_id}'")
-        edited = replace(held, rejection=replace(held.rejection, row=row))
-        schema_id, schema, text = _stored(edited)
-        with self._open() as database:
-            database.execute("INSERT OR IGNORE INTO schemas VALUES (?, ?)", (schema_id, schema))
-            database.execute("UPDATE letters SET schema = ?, row = ? WHERE id = ?", (schema_id, text, letter_id))
-        return edited
+        where = f"dead letter '{letter_id}'"
+        schema_id, schema, text = stored_row(row) if row.num_rows == 1 else ("", "", "")
+        with self.file.open() as database:
+            held = database.execute("SELECT status, schema, row FROM letters WHERE id = ?", (letter_id,)).fetchone()
+            if held is None or row.num_rows != 1:
+                raise FatalError("there is no such dead letter, or not one row", where=where)
+            if held[0] != Status.KEPT:
+                raise FatalError(f"it is {held[0]}, so it cannot be edited", where=where, hint=_HINTS[Status(held[0])])
+            if (schema_id, text) != held[1:]:
+                database.execute("INSERT OR IGNORE INTO schemas VALUES (?, ?)", (schema_id, schema))
+                _note(database, letter_id, "edited", who, schema=held[1], row=held[2])
+                database.execute("UPDATE letters SET schema = ?, row = ? WHERE id = ?", (schema_id, text, letter_id))
+            edited = _held(database, letter_id).letter
+        return replace(edited, rejection=replace(edited.rejection, row=row))
+
+    def give_up(self, choice: Choice, *, who: str, why: str) -> int:
+        """Discards dead letters: they stay on record and are never replayed. Tells how many; doing it again changes nothing.
+
+        Args:
+            choice: Which ones; those that are replayed or discarded already are left as they are.
+            who: The person.
+            why: Their reason.
+        """
+        open_ones = tuple(each for each in choice.statuses if each in OPEN)
+        if not open_ones:
+            return 0
+        where, values = replace(choice, statuses=open_ones).where()
+        with self.file.open() as database:
+            database.execute(
+                "INSERT INTO journal (letter, at, action, who, why) "
+                f"SELECT l.id, ?, 'discarded', ?, ? FROM letters l {where}",
+                (_now(), who, why, *values),
+            )
+            changed = f"UPDATE letters AS l SET status = 'discarded' {where}"
+            return database.execute(changed, values).rowcount
 
     def delete(self, ids: Iterable[str]) -> int:
         """Forgets dead letters; tells how many were there."""
-        with self._open() as database:
+        with self.file.open() as database:
             before = database.total_changes
             database.executemany("DELETE FROM letters WHERE id = ?", [(each,) for each in ids])
             return database.total_changes - before
 
     def close(self) -> None:
         """Closes the file; the next call opens it again."""
-        with self._lock:
-            if self._connection is not None:
-                self._connection.close()
-                self._connection = None
-
-    @contextmanager
-    def _open(self) -> Iterator[sqlite3.Connection]:
-        """Gives a connection inside one transaction, which is durable once the block has ended."""
-        with self._lock:
-            try:
-                if self._connection is None:
-                    self._connection = _connect(self.path)
-                with self._connection:
-                    yield self._connection
-            except (OSError, sqlite3.Error) as error:
-                raise UnavailableError(
-                    f"dead letters could not be kept or read: {error}",
-                    where=str(self.path),
-                    hint="is the disk full, or the folder not writable?",
-                ) from error
+        self.file.close()
 
 
-def _connect(path: Path) -> sqlite3.Connection:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
-    connection = sqlite3.connect(path, timeout=30, check_same_thread=False)
-    connection.execute("PRAGMA journal_mode = WAL")
-    connection.execute("PRAGMA synchronous = FULL")
-    connection.executescript(_SCHEMA)
-    return connection
+_HINTS = {
+    Status.REPLAYING: "a replay of it has not ended: `headrace dlq replay` goes on with it",
+    Status.REPLAYED: "it has been applied; what was refused again is a letter of its own",
+    Status.DISCARDED: "somebody gave it up; `headrace dlq show --all` says who and why",
+}
 
 
-def _selection(**wanted: str | None) -> tuple[str, tuple[str, ...]]:
-    conditions: list[str] = []
-    values: list[str] = []
-    for name, value in wanted.items():
-        if value is None:
-            continue
-        if name == "workflow":
-            conditions.append("substr(l.key, 1, length(?)) = ?")
-            values += [f"{value}/"] * 2
-        elif name == "reason":
-            conditions.append("instr(l.reason, ?) > 0")
-            values.append(value)
-        else:
-            conditions.append(f"l.{name} = ?")
-            values.append(value)
-    return (f"WHERE {' AND '.join(conditions)}" if conditions else ""), tuple(values)
+def _group(row: tuple[Any, ...]) -> Group:
+    key, node, code, reason, count, first, last, pattern, status, sample = row
+    at = datetime.fromisoformat
+    return Group(key, node, code, reason, count, at(first), at(last), pattern, Status(status), sample)
 
 
-def _stored(letter: DeadLetter) -> tuple[str, str, str]:
-    row = letter.rejection.row
-    schema = base64.b64encode(row.schema.serialize()).decode()
-    return hashlib.sha256(schema.encode()).hexdigest()[:32], schema, to_lines(row)[0]
+def _held(database: sqlite3.Connection, letter_id: str) -> Held:
+    found = f"SELECT l.status, {COLUMNS} FROM letters l JOIN schemas s ON s.id = l.schema WHERE l.id = ?"
+    status, *row = database.execute(found, (letter_id,)).fetchone()
+    made = (
+        "SELECT j.at, j.action, j.who, j.why, s.arrow, j.row FROM journal j LEFT JOIN schemas s ON s.id = j.schema "
+        "WHERE j.letter = ? ORDER BY j.number"
+    )
+    changes = tuple(
+        Change(
+            datetime.fromisoformat(at),
+            action,
+            who,
+            why,
+            None if arrow is None or text is None else row_from(arrow, text),
+        )
+        for at, action, who, why, arrow, text in database.execute(made, (letter_id,))
+    )
+    again = database.execute("SELECT id FROM letters WHERE replay_of = ? ORDER BY id", (letter_id,)).fetchall()
+    return Held(letter_from(tuple(row)), Status(status), changes, tuple(each[0] for each in again))
 
 
-def _values(letter: DeadLetter, schema_id: str, row: str) -> tuple[str | int, ...]:
-    held = letter.rejection
-    at = letter.rejected_at.isoformat()
-    return (letter.id, letter.key, letter.epoch, held.node, held.code, held.reason, letter.run_id, at, schema_id, row)
+def _note(
+    database: sqlite3.Connection,
+    letter_id: str,
+    action: str,
+    who: str,
+    *,
+    schema: str | None = None,
+    row: str | None = None,
+) -> None:
+    database.execute(
+        "INSERT INTO journal (letter, at, action, who, schema, row) VALUES (?, ?, ?, ?, ?, ?)",
+        (letter_id, _now(), action, who, schema, row),
+    )
 
 
-def _letter(row: tuple[Any, ...]) -> DeadLetter:
-    letter_id, key, epoch, node, code, reason, run_id, at, arrow, text = row
-    schema = pa.ipc.read_schema(pa.py_buffer(base64.b64decode(arrow)))
-    rejection = Rejection(row=from_rows([json.loads(text)], schema), reason=reason, code=code, node=node)
-    return DeadLetter(letter_id, key, epoch, rejection, datetime.fromisoformat(at), run_id)
+def _now() -> str:
+    return datetime.now(UTC).isoformat()
+
+
+def _values(letter: DeadLetter) -> tuple[str | int, ...]:
+    held, at = letter.rejection, letter.rejected_at.isoformat()
+    facts = (letter.id, letter.key, letter.epoch, held.node, held.code, held.reason, letter.run_id, at)
+    return (*facts, letter.entry, letter.fingerprint, letter.replay_of, pattern_of(held.reason))

@@ -57,11 +57,11 @@ def test_a_row_comes_back_with_its_types(store: LocalDeadLetters) -> None:
 
 def test_found_by_workflow_code_and_reason(store: LocalDeadLetters) -> None:
     store.add(
-        [letter(1), letter(2, reason="later one"), letter(3, code="not_null", reason="empty"), letter(4, key="w2/s/0")]
+        [letter(1, reason="not a number: 'x'"), letter(2, reason="not a number: 'y'"), letter(3, code="not_null", reason="empty"), letter(4, key="w2/s/0")]
     )
-    found = [(each.key, each.code, each.reason, each.count) for each in store.groups()]
+    found = [(each.key, each.code, each.pattern, each.count) for each in store.groups()]
     assert found == [
-        ("w/s/0", "cast", "later one", 2),
+        ("w/s/0", "cast", "not a number: …", 2),
         ("w/s/0", "not_null", "empty", 1),
         ("w2/s/0", "cast", "not a number", 1),
     ]
