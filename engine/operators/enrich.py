@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -94,28 +94,16 @@ class Enrich(Operator):
         unknown = [each for each, answer in zip(asked, known, strict=True) if answer is None]
         fresh = iter(self._loop.run(self._ask(unknown)) if unknown else ())
         found: list[Found] = [next(fresh) if each is None else each for each in known]
-        self._keep_answers((each, found[slot]) for slot, each in enumerate(asked) if known[slot] is None)
+        for each, before, answer in zip(asked, known, found, strict=True):
+            if before is None and not isinstance(answer, CallError):
+                self._kept.put(*each, answer, size_of(answer))
         return found
-
-    def _keep_answers(self, fresh: Iterable[tuple[Asked, Found]]) -> None:
-        held = 0
-        for each, answer in fresh:
-            if isinstance(answer, CallError):
-                continue
-            size = size_of(answer)
-            held += size
-            self._kept.put(*each, answer, size)
-        if held > self._tools.context.memory_limit:
-            raise FatalError(
-                f"the answers about one batch take {held >> 20} MiB",
-                where=self._tools.node,
-                hint="lower `batch.rows` at this node, take less of each answer, or raise HEADRACE_MEMORY",
-            )
 
     async def _ask(self, asked: Sequence[Asked]) -> list[Found]:
         if self._asking is None:
             await self._client.open()
-            self._asking = Asking(self._service(), self._options, self._results, self._stops)
+            limit = self._tools.context.memory_limit
+            self._asking = Asking(self._service(), self._options, self._results, self._stops, limit)
         return await self._asking.all(asked)
 
     def _service(self) -> Service:

@@ -8,11 +8,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
+from dsl.contracts.errors import FatalError
 from dsl.processors.columns import split
 from dsl.processors.enrich import EnrichOptions
 from engine.operators.http_call import CallError, Request
 from engine.operators.http_requests import Asked
-from engine.operators.http_results import Results, Values
+from engine.operators.http_results import Results, Values, size_of
 from engine.operators.http_service import Service
 from engine.operators.json_results import MISSING, found_at
 
@@ -28,20 +29,24 @@ class Asking:
         options: The node's.
         results: What is taken from an answer.
         stops: Whether one failure ends it all, so that no further call is made.
+        limit: Bytes that the answers about one batch may take.
     """
 
     service: Service
     options: EnrichOptions
     results: Results
     stops: bool
+    limit: int
+    _held: int = 0
 
     async def all(self, asked: Sequence[Asked]) -> list[Found]:
         """What was found for each, in order.
 
         Raises:
             CallError: One failed, and failures end it.
-            FatalError: No row can be asked about.
+            FatalError: No row can be asked about, or the answers do not fit into memory.
         """
+        self._held = 0
         found: list[Found] = [self.results.nothing] * len(asked)
         size = self.options.batch.rows if self.options.batch is not None else 1
         waiting = deque(range(start, min(start + size, len(asked))) for start in range(0, len(asked), size))
@@ -71,6 +76,16 @@ class Asking:
                 if self.stops and isinstance(answer, CallError):
                     raise answer
                 found[index] = answer
+            self._weigh(answers)
+
+    def _weigh(self, answers: Sequence[Found]) -> None:
+        self._held += sum(size_of(each) for each in answers if not isinstance(each, CallError))
+        if self._held > self.limit:
+            raise FatalError(
+                f"the answers about one batch take more than {self.limit >> 20} MiB",
+                where=self.service.where,
+                hint="lower `batch.rows` at this node, take less of each answer, or raise HEADRACE_MEMORY",
+            )
 
     async def _answers(self, asked: Sequence[Asked]) -> list[Found]:
         document = await self.service.document(_request(asked, together=self.options.batch is not None), len(asked))

@@ -20,7 +20,6 @@ from dsl.contracts.errors import ErrorType, FatalError
 from engine.operators.http_call import Answer, CallError, Request
 from engine.operators.wall import Wall
 
-ENCODINGS = "gzip, deflate"
 _ADDRESS = re.compile(r"https?://(\[[0-9A-Fa-f:.]+\]|[^\s\[\]@:\\%/?#{}]+)(:[0-9]{1,5})?(?=[/?#]|$)")
 _KEPT_OF_REFUSALS = 16 * 2**10
 _ANY_WRAPPING = 32 + zlib.MAX_WBITS

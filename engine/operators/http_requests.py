@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Final, Literal, TypeAlias
 from urllib.parse import quote
 
@@ -98,8 +98,3 @@ def headers_of(options: EnrichOptions, reveal: Callable[[Secret], str], where: s
 def _check_name(name: str, where: str) -> None:
     if not _HEADER.fullmatch(name) or name.lower() in _FRAMING:
         raise FatalError(f"header '{name}' cannot be set", where=where, hint="leave it out")
-
-
-def same_headers(one: Mapping[str, str], other: Mapping[str, str]) -> bool:
-    """Whether two sets of headers say the same."""
-    return dict(one) == dict(other)
