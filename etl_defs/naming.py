@@ -12,6 +12,7 @@ TAG_WORKFLOW = "headrace/workflow"
 TAG_LOGICAL_TIME = "headrace/logical_time"
 TAG_ERROR = "headrace/error"
 TAG_TRIGGER = "headrace/trigger"
+TAG_REPLAY_OF = "headrace/replay_of"
 LOAD_ERRORS = "load_errors"
 SOURCES = "sources"
 

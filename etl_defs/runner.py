@@ -10,13 +10,14 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import pyarrow as pa
 from dagster import DagsterInstance
 
 from dsl.compile import CompiledWorkflow
 from dsl.contracts.connectors import Connection, Destination, Source
+from dsl.contracts.policies import OnError
 from dsl.contracts.stores import CheckpointStore, DeadLetterStore, EventSink
 from dsl.plan.logical import Read
 from dsl.plan.physical import Apply, ChunkQuery, PhysicalNode, PhysicalPlan, Scan, Stage, StreamQuery, Write
@@ -25,6 +26,7 @@ from engine.context import RunContext, SilentEvents
 from engine.control import Control
 from engine.report import RunReport, StageOutcome, StageReport
 from engine.run import collect_exchanges, run_plan, run_stage
+from etl_defs.kept_code import KeptCode, keep
 from etl_defs.library import Library
 from etl_defs.settings import Settings, read_settings
 from resources.stores.checkpoints import KeyValueCheckpoints, MemoryCheckpoints
@@ -97,11 +99,13 @@ class RunSession:
         self._asked = threading.Lock()
         self._breakers = MemoryBreakers()
         self._finished: set[str] = set()
+        self._schemas: Mapping[str, pa.Schema] = {}
 
     @cached_property
     def _typed(self) -> CompiledWorkflow:
         untyped = self.library.compiled(self.name)
-        typed = self.library.typed(self.name, discover(untyped, self._connections))
+        self._schemas = discover(untyped, self._connections)
+        typed = self.library.typed(self.name, self._schemas)
         return dataclasses.replace(typed, physical=connected(typed.physical, self._connections))
 
     @property
@@ -146,28 +150,50 @@ class RunSession:
 
     def context(self, events: EventSink | None = None) -> RunContext:
         """Returns what the engine needs besides the plan."""
-        settings, letters = self.library.settings, self.compiled.bound.dead_letters
-        return RunContext(
+        letters = self.compiled.bound.dead_letters
+        self._keep_code()
+        return run_context(
+            self.library.settings,
+            self._stores,
             workflow=self.compiled.workflow.name,
             run_id=self._run_id,
             logical_time=self._logical_time,
-            home=settings.home,
-            checkpoints=self._stores.checkpoints,
-            dead_letters=self._stores.dead_letters,
             events=events or self._events,
             control=self.control,
-            memory_limit=settings.memory,
-            threads=settings.threads,
-            allow_python=settings.allow_python,
-            allow_private_addresses=settings.allow_private_addresses,
-            reveal=reveal,
             dead_letter_destination=None
             if letters is None
             else _with(letters.destination, letters.connection_name, self._connections),
             breakers=self._breakers,
-            grace=GRACE,
             fingerprint=self.compiled.physical.fingerprint,
         )
+
+    def _keep_code(self) -> None:
+        """Keeps what the workflow is compiled from, before it refuses a row that somebody may want to replay."""
+        if any(each.policies.on_error is OnError.DLQ for each in self.compiled.bound.nodes):
+            code = KeptCode(self.library.entry(self.name), self._schemas)
+            keep(local_letters(self.library.settings), self.compiled.physical.fingerprint, code)
+
+
+def run_context(settings: Settings, stores: Stores, **of_run: Any) -> RunContext:
+    """Returns what the engine needs besides the plan.
+
+    Args:
+        settings: The deployment's choices.
+        stores: What is kept between attempts.
+        of_run: What else `RunContext` takes.
+    """
+    return RunContext(
+        home=settings.home,
+        checkpoints=stores.checkpoints,
+        dead_letters=stores.dead_letters,
+        memory_limit=settings.memory,
+        threads=settings.threads,
+        allow_python=settings.allow_python,
+        allow_private_addresses=settings.allow_private_addresses,
+        reveal=reveal,
+        grace=GRACE,
+        **of_run,
+    )
 
 
 def run_workflow(  # noqa: PLR0913 - everything but the path has a default

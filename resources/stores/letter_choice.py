@@ -33,6 +33,7 @@ class Choice:
         run_id: Refused by this run.
         ids: With these ids, or ids that begin so.
         statuses: Of which this has become.
+        edited: Only those that somebody has edited.
     """
 
     workflow: str | None = None
@@ -43,6 +44,7 @@ class Choice:
     run_id: str | None = None
     ids: tuple[str, ...] = ()
     statuses: tuple[Status, ...] = (Status.KEPT,)
+    edited: bool = False
 
     def where(self) -> tuple[str, tuple[str, ...]]:
         """The condition on `letters l`, and its values."""
@@ -62,6 +64,8 @@ class Choice:
             yield "(l.node = ? OR l.entry = ?)", (self.node, self.node)
         if self.reason is not None:
             yield "instr(l.reason, ?) > 0", (self.reason,)
+        if self.edited:
+            yield "EXISTS (SELECT 1 FROM journal j WHERE j.letter = l.id AND j.action = 'edited')", ()
         if self.ids:
             yield f"({' OR '.join(['l.id >= ? AND l.id < ?'] * len(self.ids))})", self._id_ranges()
         if self.statuses:
