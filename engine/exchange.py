@@ -149,12 +149,17 @@ class ExchangeReader(BatchReader):
         return pa.RecordBatch.from_arrays([pa.array([], each.type) for each in schema], schema=schema)
 
     def _check_beginning(self) -> None:
-        if self._state is None and self._manifests and self._manifests[0].segment != 1:
-            raise FatalError(
-                "the beginning of the exchange was read by every other consumer and collected",
-                where=self._source.stage,
-                hint="a consumer that is new must start with a full refresh: delete the workflow's checkpoints",
-            )
+        if not self._manifests:
+            return
+        first = self._manifests[0]
+        inside = self._state is not None and _number(self._state, "generation") == first.generation
+        if first.segment == (_number(self._state, "segment") + 1 if inside else 1):
+            return
+        raise FatalError(
+            "what comes next in the exchange was read by every other consumer and collected",
+            where=f"{self._source.stage}, generation {first.generation}",
+            hint="a consumer that is new or was set back must start with a full refresh: delete the workflow's checkpoints",
+        )
 
 
 def _ahead(manifests: list[Manifest], state: State | None) -> list[Manifest]:
@@ -337,7 +342,7 @@ class Consumer:
 
     Attributes:
         key: `Token.key` of its stream.
-        node: The node under which its state is kept.
+        node: The name under which its state is kept.
     """
 
     key: str

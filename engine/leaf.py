@@ -31,7 +31,7 @@ class Reading:
     """What a leaf reads.
 
     Attributes:
-        node: The source's name in the workflow.
+        key: Names its state and its counts: the source's name in the workflow, with a number where it is read again.
         open: Opens a reader at a state.
         schema: What the rest of the stage expects of it.
         policies: The node's policies.
@@ -39,7 +39,7 @@ class Reading:
         waiting: Whether there is more after a state (an exchange's further generation).
     """
 
-    node: str
+    key: str
     open: Callable[[State | None], BatchReader]
     schema: pa.Schema
     policies: Policies
@@ -67,7 +67,7 @@ class OpenLeaf(OpenNode):
     """
 
     def __init__(self, crew: Crew, reading: Reading, numbering: Numbering, pace: Pace | None) -> None:
-        self.key, self.schema = reading.node, reading.schema
+        self.key, self.schema = reading.key, reading.schema
         self.reading = reading
         self._crew, self._numbering, self._pace = crew, numbering, pace
         self._desk = _Desk()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -10,7 +11,7 @@ import pyarrow as pa
 
 from dsl.contracts.connectors import ReadRequest, Source
 from dsl.contracts.state import State
-from dsl.plan.physical import Apply, ChunkQuery, ExchangeScan, PhysicalNode, Scan, Stage, StreamQuery
+from dsl.plan.physical import Apply, ChunkQuery, ExchangeScan, PhysicalNode, Scan, Stage, StreamQuery, leaves_of
 from engine.context import RunContext
 from engine.deadletter import Numbering
 from engine.epoch import Edges
@@ -80,6 +81,7 @@ class Opener:
     asked: str = ""
     _leaves: list[OpenLeaf] = field(default_factory=list)
     _kinds: dict[str, tuple[tuple[str, ...], str]] = field(default_factory=dict)
+    _keys: Iterator[str] = field(default_factory=lambda: iter(()))
 
     def open(self, stage: Stage) -> OpenTree:
         """Opens a stage's tree.
@@ -87,6 +89,7 @@ class Opener:
         Raises:
             SchemaError: What arrives is not what the plan was made for.
         """
+        self._keys = iter(leaf_keys(stage.root))
         root = self._open(stage.root)
         return OpenTree(root, tuple(self._leaves), self._kinds)
 
@@ -116,20 +119,30 @@ class Opener:
         request: ReadRequest,
         waiting: Callable[[State | None], bool] | None = None,
     ) -> OpenLeaf:
-        full = replace(request, logical_time=self.context.logical_time)
+        key, full = next(self._keys), replace(request, logical_time=self.context.logical_time)
         self.asked = node.node
         schema = known_schema(source, full, node.schema, node.node)
         self.asked = ""
-        reading = Reading(node.node, partial(source.read, full), schema, node.policies)
+        reading = Reading(key, partial(source.read, full), schema, node.policies)
         if waiting is not None:
             # An exchange knows by itself which generation comes next; a source's complete refresh starts over.
             reading = replace(reading, restarts=False, waiting=waiting)
         limit = node.policies.rate_limit
         pace = Pace(limit, self.context.clock, self.shop.tools.ended) if limit is not None and limit.rows else None
-        leaf = OpenLeaf(self.shop.crew, reading, Numbering(self.shop.key, node.node, node.policies), pace)
+        leaf = OpenLeaf(self.shop.crew, reading, Numbering(self.shop.key, key, node.policies), pace)
         self._leaves.append(leaf)
-        self._kinds[node.node] = ((node.node,), "scan" if isinstance(node, Scan) else "exchange_scan")
+        self._kinds[key] = ((node.node,), "scan" if isinstance(node, Scan) else "exchange_scan")
         return leaf
+
+
+def leaf_keys(root: PhysicalNode) -> dict[str, Scan | ExchangeScan]:
+    """The readers under a node by the name of their state and counts: the node's, and a number where it is read again."""
+    found: dict[str, Scan | ExchangeScan] = {}
+    times: Counter[str] = Counter()
+    for leaf in leaves_of(root):
+        times[leaf.node] += 1
+        found[leaf.node if times[leaf.node] == 1 else f"{leaf.node}#{times[leaf.node]}"] = leaf
+    return found
 
 
 def exchange_source(context: RunContext, producer: str) -> ExchangeSource:

@@ -10,14 +10,14 @@ from dataclasses import dataclass, field, replace
 from datetime import timedelta
 
 from dsl.contracts.errors import FencedError, RetryableError
-from dsl.plan.physical import ExchangeScan, ExchangeWrite, PhysicalPlan, Stage, leaves_of
+from dsl.plan.physical import ExchangeScan, ExchangeWrite, PhysicalPlan, Stage
 from engine.channel import CancelledError
 from engine.context import OnRegression, RunContext, SilentEvents, SystemClock
 from engine.control import Control, Wish
 from engine.events import Teller
 from engine.exchange import Collection, Consumer, collect
 from engine.memory import give_back
-from engine.opening import exchange_source
+from engine.opening import exchange_source, leaf_keys
 from engine.report import NodeReport, Reconciliation, RunReport, StageOutcome, StageReport
 from engine.retry import backoff, may_retry, pause
 from engine.stage import JOIN_SECONDS, Attempt
@@ -97,9 +97,9 @@ def collect_exchanges(plan: PhysicalPlan, context: RunContext) -> Collection:
 
 def _consumers(plan: PhysicalPlan, producer: str) -> tuple[Consumer, ...]:
     return tuple(
-        Consumer(f"{plan.workflow}/{stage.id}/0", leaf.node)
+        Consumer(f"{plan.workflow}/{stage.id}/0", key)
         for stage in plan.stages
-        for leaf in leaves_of(stage.root)
+        for key, leaf in leaf_keys(stage.root).items()
         if isinstance(leaf, ExchangeScan) and leaf.producer == producer
     )
 
