@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ UNSUPPORTED = frozenset({"NotImplemented", "MethodNotAllowed", "501", "405"})
 LOST_IN_ANSWER = (sdk.ReadTimeoutError, sdk.ResponseStreamingError, sdk.IncompleteReadError, sdk.FlexibleChecksumError)
 """What reading the body of an answer raises when the connection ends, or its bytes are not those that were stored."""
 
+_QUERY = re.compile(r"\?[^\s\"']*(?=[\"'\s]|$)")
 _KEYS = "check access_key_id and secret_access_key"
 
 
@@ -131,7 +133,7 @@ def _seconds(text: str) -> float | None:
 
 
 def _unanswered(error: sdk.BotoCoreError, where: str) -> HeadraceError:
-    text = " ".join(str(error).split())
+    text = _QUERY.sub("", " ".join(str(error).split()))
     if isinstance(error, sdk.SSLError) and "certificate" in text.lower():
         hint = "set ca_file to what signed the certificate"
         return FatalError(f"no trusted connection: {text}", where=where, hint=hint)

@@ -172,19 +172,19 @@ for each in tickets:
         assert store.read("a") == b"one"
 
     def test_sweeping_discards_all_but_what_is_kept(self, opening: Opening, store: ObjectStore) -> None:
-        store.publish(sealed(store, "lake/seen", b"seen"))
-        kept, lost, elsewhere = (sealed(store, key, b"x" * 9) for key in ("lake/kept", "lake/lost", "lakes"))
-        opening.elsewhere(f"store.stage('lake/open').write(b'x' * {9 * MIB})\n{KILL}")
-        held = store.stage("lake/held")
+        store.publish(sealed(store, "lake/a-seen", b"seen"))
+        kept, lost, other = (sealed(store, key, b"x" * 9) for key in ("lake/a-kept", "lake/a-lost", "lake/b"))
+        opening.elsewhere(f"store.stage('lake/a-open').write(b'x' * {9 * MIB})\n{KILL}")
+        held = store.stage("lake/a-held")
         held.write(b"x" * 9 * MIB)
-        with closing(opening.store()) as other:
-            other.sweep("lake/", [json.loads(json.dumps(dict(kept)))])
+        with closing(opening.store()) as sweeping:
+            sweeping.sweep("lake/a-", [json.loads(json.dumps(dict(kept)))])
         store.publish(kept)
-        store.publish(elsewhere)
+        store.publish(other)
         _try_to_publish(store, lost)
         with suppress(HeadraceError):
             store.publish(held.seal())
-        assert names(store) == ["lake/kept", "lake/seen", "lakes"]
+        assert names(store) == ["lake/a-kept", "lake/a-seen", "lake/b"]
 
     # ---- creating --------------------------------------------------------------------------------
 

@@ -70,6 +70,7 @@ def test_a_server_that_is_not_there(connection: S3Connection) -> None:
     error = failing(dataclasses.replace(connection, endpoint=f"http://127.0.0.1:{free_port()}"))
     assert isinstance(error, UnavailableError)
     assert "check endpoint, and that it is running" in str(error)
+    assert "list-type" not in str(error)
 
 
 def test_a_server_that_says_nothing(connection: S3Connection, bucket: Bucket) -> None:
@@ -180,7 +181,13 @@ def test_a_conflict_of_conditional_puts_is_tried_again() -> None:
 
 def test_an_upload_that_another_process_completed_is_known_by_its_mark() -> None:
     gone = Answer(404, "NoSuchUpload")
-    ticket: dict[str, Json] = {"key": "a", "upload_id": "u", "id": "mine", "size": 3, "parts": [{"n": 1, "etag": '"e"'}]}
+    ticket: dict[str, Json] = {
+        "key": "a",
+        "upload_id": "u",
+        "id": "mine",
+        "size": 3,
+        "parts": [{"n": 1, "etag": '"e"'}],
+    }
     mine, other = (Answer(200, headers=(("x-amz-meta-headrace-id", each),)) for each in ("mine", "other"))
     not_yet = Answer(404)
     with scripted([gone, not_yet, mine]) as server, closing(S3Store(answering(server.url))) as store:
