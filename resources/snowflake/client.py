@@ -28,6 +28,12 @@ if TYPE_CHECKING:
 
 try:
     import snowflake.connector as driver
+    from cryptography.hazmat.primitives.serialization import (
+        Encoding,
+        NoEncryption,
+        PrivateFormat,
+        load_pem_private_key,
+    )
 except ImportError as missing:
     raise FatalError(
         "Snowflake's driver is not installed",
@@ -98,13 +104,6 @@ def connect(connection: SnowflakeConnection, schema: str = "") -> Any:
 def _credentials(connection: SnowflakeConnection, where: str) -> dict[str, Any]:
     if connection.private_key is None:
         return {"password": reveal_optional(connection.password)}
-    from cryptography.hazmat.primitives.serialization import (
-        Encoding,
-        NoEncryption,
-        PrivateFormat,
-        load_pem_private_key,
-    )
-
     phrase = reveal_optional(connection.private_key_passphrase)
     try:
         key = load_pem_private_key(reveal(connection.private_key).encode(), phrase.encode() if phrase else None)

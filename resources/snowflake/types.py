@@ -22,7 +22,7 @@ _SIZED = re.compile(r"(\w+)\s*(?:\((\d+)(?:\s*,\s*(\d+))?\))?")
 _SEMI = frozenset({"VARIANT", "OBJECT", "ARRAY"})
 _TEXTS = frozenset({"VARCHAR", "TEXT", "STRING", "CHAR", "CHARACTER", "NVARCHAR"})
 _BYTES = frozenset({"BINARY", "VARBINARY"})
-_FIXED = {
+_FIXED: dict[str, pa.DataType] = {
     "FLOAT": pa.float64(),
     "DOUBLE": pa.float64(),
     "REAL": pa.float64(),
@@ -91,7 +91,9 @@ def stored_type(column: Described) -> pa.DataType:
         return pa.timestamp(unit)
     if column.base in {"TIMESTAMP_TZ", "TIMESTAMP_LTZ"}:
         return pa.timestamp(unit, "UTC")
-    return _FIXED.get(column.base, pa.binary() if column.base in _BYTES else pa.string())
+    if column.base in _FIXED:
+        return _FIXED[column.base]
+    return pa.binary() if column.base in _BYTES else pa.string()
 
 
 def _unit(digits: int) -> Any:
