@@ -38,7 +38,7 @@ class Protocol(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class SnowflakeConnection(Connection):
-    """A Snowflake account and one of its databases. Certificates and their revocation are always checked over https.
+    """A Snowflake account and one of its databases. Over https certificates are verified, and their revocation where its server answers.
 
     The role needs USAGE on warehouse, database and schema, and CREATE TABLE and CREATE STAGE on the schema.
     """
