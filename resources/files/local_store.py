@@ -124,16 +124,21 @@ class LocalStore(ObjectStore):
     def publish(self, ticket: Mapping[str, Json]) -> None:
         key, temporary = str(ticket["key"]), str(ticket["temporary"])
         *folder, name = self._root.parts_of(key)
+        where = f"{self.place}/{key}"
         with self._told(key), self._pair(folder) as (work, target):
             if _facts(temporary, work) is None:
+                _check_published(name, target, where)
                 return
             if _facts(name, target) is not None:
                 raise FatalError(
                     "there is a file of that name already, which no workflow wrote",
-                    where=f"{self.place}/{key}",
+                    where=where,
                     hint="move it away and run again; the committed rows wait",
                 )
-            os.rename(temporary, name, src_dir_fd=work, dst_dir_fd=target)
+            try:
+                os.rename(temporary, name, src_dir_fd=work, dst_dir_fd=target)
+            except FileNotFoundError:  # another process was faster
+                _check_published(name, target, where)
             os.fsync(target)
             os.fsync(work)
 
@@ -207,6 +212,15 @@ def _facts(name: str, folder: int) -> os.stat_result | None:
     with suppress(FileNotFoundError):
         return os.lstat(name, dir_fd=folder)
     return None
+
+
+def _check_published(name: str, folder: int, where: str) -> None:
+    if _facts(name, folder) is None:
+        raise FatalError(
+            f"a committed file cannot appear: it is gone from {LOG_FOLDER}/{TEMPORARY}",
+            where=where,
+            hint="restore it there, or load these rows again",
+        )
 
 
 def _is_stale(name: str, folder: int) -> bool:

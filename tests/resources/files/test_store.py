@@ -6,6 +6,7 @@ import os
 import resource
 import stat
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -168,8 +169,10 @@ def test_a_folder_that_becomes_a_link_in_between_is_not_followed(root: Path, sto
         while not stop.is_set():
             (root / "x").rename(root / "y")
             (root / "x").symlink_to(root.parent / "secret")
+            time.sleep(0.0002)
             (root / "x").unlink()
             (root / "y").rename(root / "x")
+            time.sleep(0.0002)
 
     thread = threading.Thread(target=swap)
     thread.start()
