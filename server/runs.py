@@ -79,17 +79,44 @@ def launch(
         beside: Files whose shared connections the workflow may name.
         tags: Tags of the run.
     """
-    prepare_home()
     library = Library(dataclasses.replace(read_settings(), workflows=path), beside=beside)
+    return launch_job(library, name, library.entry(name).title, progress, tags=tags)
+
+
+def launch_job(
+    library: Library,
+    job: str,
+    title: str,
+    progress: Progress,
+    *,
+    tags: Mapping[str, str] | None = None,
+    config: Mapping[str, object] | None = None,
+) -> Launched:
+    """Runs a job of a library to its end.
+
+    Args:
+        library: Holds the workflows.
+        job: The job's name: a workflow's, or one of Headrace's own.
+        title: What the report is about.
+        progress: Shown the run while it goes on.
+        tags: Tags of the run.
+        config: The run's configuration.
+    """
+    prepare_home()
     began = time.monotonic()
     with _quiet(), DagsterInstance.get() as instance, watched(progress):
-        job = WorkflowRepository(library).get_job(name)
-        result = job.execute_in_process(instance=instance, raise_on_error=False, tags={**TAGS, **(tags or {})})
+        result = (
+            WorkflowRepository(library)
+            .get_job(job)
+            .execute_in_process(
+                instance=instance, raise_on_error=False, tags={**TAGS, **(tags or {})}, run_config=config
+            )
+        )
         errors = [] if result.success else _errors(result)
         ending = Ending.FINISHED if result.success else _ending(errors)
         if ending is Ending.INTERRUPTED:
             instance.report_run_canceled(result.dagster_run, "Interrupted at the terminal that it was started from.")
-    report = RunReport(library.entry(name).title, result.run_id, tuple(progress.reports), time.monotonic() - began)
+    report = RunReport(title, result.run_id, tuple(progress.reports), time.monotonic() - began)
     fault = "\n".join(dict.fromkeys(filter(None, map(_sentence, errors))))
     return Launched(result.run_id, ending, report, fault)
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from server.runs import Launched
 
 AGAIN = "Run the same command again to go on from there."
-_CODES = {
+CODES = {
     "finished": Exit.DONE,
     "failed": Exit.FAILED,
     "unavailable": Exit.UNAVAILABLE,
@@ -55,7 +55,7 @@ def run(path: str, name: str | None, nodes: bool, as_json: bool) -> int:
     progress = Progress(tuple(each.id for each in physical.stages))
     with nullcontext() if as_json else progress.shown(private_stderr()):
         done = launch(Path(path), workflow.dagster_name, progress, beside=neighbours(Path(path)))
-    code = _CODES[done.ending]
+    code = CODES[done.ending]
     if as_json:
         print_json(_as_json(done, progress, code))
         return code
