@@ -12,10 +12,10 @@ from dagster import (
     MetadataValue,
     OpDefinition,
     OpExecutionContext,
-    in_process_executor,
 )
 
 from dsl.contracts.redaction import scrub
+from etl_defs.alone import IN_PROCESS, LOGGERS
 from etl_defs.library import Entry
 from etl_defs.naming import LOAD_ERRORS, TAG_ERROR, TAG_WORKFLOW, op_name
 from etl_defs.report import fenced
@@ -50,7 +50,8 @@ def error_job(entry: Entry, fault: str) -> JobDefinition:
     return GraphDefinition(name=entry.name, description=describe_fault(entry, fault), node_defs=[operation]).to_job(
         tags={TAG_WORKFLOW: entry.name, TAG_ERROR: "load", "dagster/max_retries": "0"},
         metadata={"diagnostics": MetadataValue.md(fenced(fault)), "file": MetadataValue.path(str(entry.path))},
-        executor_def=in_process_executor,
+        executor_def=IN_PROCESS,
+        logger_defs=LOGGERS,
     )
 
 

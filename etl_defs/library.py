@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -24,6 +24,7 @@ from etl_defs.settings import Settings
 from resources.registry import InstalledCatalog
 
 _NAME = re.compile(r"^\s+name:\s*[\"']?([A-Za-z][A-Za-z0-9_-]*)", re.MULTILINE)
+_ANY_NAME = re.compile(r"\bname[\"']?\s*:\s*[\"']?([A-Za-z][A-Za-z0-9_-]*)")
 _SHARES = re.compile(r"^connection\s*:", re.MULTILINE)
 _VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)(?::-?([^}]*))?\}")
 
@@ -75,27 +76,52 @@ class Library:
         self.compilations = 0
         self._catalog = catalog or InstalledCatalog()
         self._environment = dict(os.environ if environment is None else environment)
+        self._beside = tuple(beside)
         self._compiled: dict[str, CompiledWorkflow | LoadError] = {}
-        self._texts: dict[Path, str] = {}
+        self._outlines: dict[Path, tuple[Entry, ...]] = {}
+        self._alone: dict[str, Entry] = {}
         self._unshared: list[str] = []
-        self._entries = _collided(each for path in workflow_files(settings.workflows) for each in self._outlined(path))
-        self._texts.update((path, path.read_text(encoding="utf-8", errors="replace")) for path in beside)
+        self._writers: Mapping[tuple[str, ...], Sequence[str]] | None = None
 
-    @property
+    @cached_property
     def names(self) -> tuple[str, ...]:
         """The Dagster names of all workflows, sorted; those of broken ones too."""
         return tuple(sorted(self._entries))
 
     def entry(self, name: str) -> Entry:
-        """Returns a workflow by its Dagster name.
+        """Returns a workflow by its Dagster name, without reading what other files hold unless all of them were read before.
 
         Raises:
             KeyError: There is none.
         """
-        if name not in self._entries:
+        if name not in self._alone and "_entries" not in self.__dict__:
+            declaring = (path for path in self._files if name in self._declared(path))
+            self._alone |= _collided(each for path in declaring for each in self._outlined(path))
+        found = self._alone.get(name) or self._entries.get(name)
+        if found is None:
             known = ", ".join(self.names) or "none"
             raise KeyError(f"there is no workflow {name!r} in {self.settings.workflows}; there is: {known}")
-        return self._entries[name]
+        return found
+
+    def has(self, name: str) -> bool:
+        """Tells whether there is such a workflow, broken or not."""
+        try:
+            return bool(self.entry(name))
+        except KeyError:
+            return False
+
+    @cached_property
+    def _entries(self) -> dict[str, Entry]:
+        return _collided(each for path in self._files for each in self._outlined(path))
+
+    @cached_property
+    def _files(self) -> Mapping[Path, str]:
+        """The text of every workflow file; of one that cannot be read, nothing."""
+        return {path: _read(path) for path in workflow_files(self.settings.workflows)}
+
+    def _declared(self, path: Path) -> set[str]:
+        """Returns every name that a file may give a workflow, and some that it gives to other things."""
+        return {dagster_name(each) for each in (path.stem, *_ANY_NAME.findall(self._expanded(self._files[path])))}
 
     def compiled(self, name: str) -> CompiledWorkflow:
         """Compiles a workflow, once, without asking its sources.
@@ -122,7 +148,14 @@ class Library:
         Raises:
             LoadError: The schemas do not fit what the workflow does with them.
         """
-        entry = self._entries[name]
+        return self.compiled_as(self.entry(name), schemas)
+
+    def compiled_as(self, entry: Entry, schemas: Mapping[str, pa.Schema] | None = None) -> CompiledWorkflow:
+        """Compiles a workflow by a text that need not be the one of its file any more; connections are today's.
+
+        Raises:
+            LoadError: The text has faults, or does not fit the schemas.
+        """
         try:
             return self._compile(entry, schemas)
         except CompileError as error:
@@ -131,14 +164,23 @@ class Library:
     def writers(self, physical_name: tuple[str, ...], *, before: str) -> Iterator[str]:
         """Yields the workflows in front of `before`, by name, that write the same place.
 
-        Only files that mention the place's last word are compiled to find out.
+        Before `compile_all`, only files that mention the place's last word are compiled to find out.
         """
+        if self._writers is not None:
+            yield from (each for each in self._writers.get(physical_name, ()) if each < before)
+            return
         word = _last_word(physical_name)
+        mentions = (path for path, text in self._files.items() if word in self._expanded(text).casefold())
+        names = sorted(each.name for path in mentions for each in self._outlined(path))
+        yield from (each for each in names if each < before and physical_name in self._written_by(each))
+
+    def compile_all(self) -> None:
+        """Compiles every workflow and remembers who writes what; faults are kept for whoever asks for the workflow."""
+        found: dict[tuple[str, ...], list[str]] = {}
         for name in self.names:
-            if name >= before:
-                return
-            if word in self._expanded(self._entries[name].text) and physical_name in self._written_by(name):
-                yield name
+            for place in self._written_by(name):
+                found.setdefault(place, []).append(name)
+        self._writers = found
 
     def _written_by(self, name: str) -> set[tuple[str, ...]]:
         try:
@@ -150,7 +192,7 @@ class Library:
     def shared(self) -> Mapping[str, ConnectionDocument]:
         """The `connection:` documents of all files by name; of two with one name, that of the first file."""
         found: dict[str, ConnectionDocument] = {}
-        for path, text in self._texts.items():
+        for path, text in (*self._files.items(), *((path, _read(path)) for path in self._beside)):
             if not _SHARES.search(text):
                 continue
             try:
@@ -166,10 +208,10 @@ class Library:
     def shares(self, name: str, connection: str) -> bool:
         """Tells whether a workflow's connection of that name is the one that all workflows share."""
         document = next((each for key, each in self.shared.items() if dagster_name(key) == connection), None)
-        own = str(self._entries[name].path)
+        own = str(self.entry(name).path)
         if document is None or document.span.path == own:
             return document is not None
-        local = read_text(self._entries[name].text, own, self._environment)
+        local = read_text(self.entry(name).text, own, self._environment)
         return not any(isinstance(each, ConnectionDocument) and each.name == document.name for each in local)
 
     def _try(self, entry: Entry) -> CompiledWorkflow | LoadError:
@@ -200,13 +242,17 @@ class Library:
             raise LoadError(f"{entry.path}:1:1: the file holds no workflow {entry.title!r} any more")
         return found[0]
 
-    def _outlined(self, path: Path) -> Iterator[Entry]:
+    def _outlined(self, path: Path) -> tuple[Entry, ...]:
+        if path not in self._outlines:
+            self._outlines[path] = tuple(self._outline(path))
+        return self._outlines[path]
+
+    def _outline(self, path: Path) -> Iterator[Entry]:
         try:
             text = path.read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as error:
             yield Entry(dagster_name(path.stem), path.stem, path, "", fault=f"{path}:1:1: cannot be read: {error}")
             return
-        self._texts[path] = text
         try:
             found = outline(text, str(path), self._environment)
         except Exception as error:  # noqa: BLE001 - a fault of the compiler, too, stays with this file
@@ -220,7 +266,7 @@ class Library:
         def value(match: re.Match[str]) -> str:
             return self._environment.get(match[1]) or match[2] or ""
 
-        return _VARIABLE.sub(value, text).casefold()
+        return _VARIABLE.sub(value, text)
 
 
 def workflow_files(folder: Path) -> list[Path]:
@@ -229,6 +275,13 @@ def workflow_files(folder: Path) -> list[Path]:
         return [folder]
     found = (each for pattern in ("*.yaml", "*.yml") for each in folder.rglob(pattern))
     return sorted(each for each in found if not any(part.startswith(".") for part in each.relative_to(folder).parts))
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8", errors="replace")
+    except OSError:  # said where the file is outlined
+        return ""
 
 
 def targets_of(compiled: CompiledWorkflow) -> set[tuple[str, ...]]:

@@ -169,6 +169,7 @@ def session_resource(library: Library, workflow: str, connections: Mapping[str, 
 
     return ResourceDefinition(
         resource_fn=contextlib.contextmanager(start),
+        config_schema={},
         required_resource_keys=set(connections.values()),
         description="This run: its checkpoints, dead letters and the schemas of its sources.",
     )

@@ -2,36 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 
 from dagster import (
     AssetKey,
     AssetsDefinition,
-    AssetSelection,
     AssetSpec,
     CodeReferencesMetadataValue,
-    Definitions,
+    ConfigMapping,
     DependencyDefinition,
     GraphDefinition,
     InputMapping,
+    IOManagerDefinition,
     JobDefinition,
     LocalFileCodeReference,
     MetadataValue,
     NodeInvocation,
     OutputMapping,
     ResourceDefinition,
-    define_asset_job,
-    in_process_executor,
 )
 
 from dsl.compile import CompiledWorkflow
 from dsl.contracts.connectors import Connection
+from dsl.contracts.spec import spec_of
 from dsl.plan.explain import explain
 from dsl.plan.logical import Load, Read
 from dsl.plan.physical import ExchangeWrite, Scan, Stage, Write, leaves_of
 from etl_defs import report as shown
+from etl_defs.alone import job_of
 from etl_defs.checks import check_specs
 from etl_defs.describe import stage_description, stage_text
 from etl_defs.library import Library
@@ -39,10 +40,11 @@ from etl_defs.naming import SOURCES, TAG_WORKFLOW, asset_key, asset_tags, dagste
 from etl_defs.ops import DONE, TARGET, StageOp, session_resource
 from etl_defs.picture import as_markdown, picture
 from etl_defs.storage import NoPickles
-from resources.base import resource_of
+from resources.base import ConnectionResource, resource_of
 
 Claim = Callable[[tuple[str, ...]], AssetKey]
 IO_MANAGER = "io_manager"
+NOTHING_TO_CONFIGURE = ConfigMapping(config_fn=lambda _: {}, config_schema={})
 
 
 @dataclass(frozen=True)
@@ -53,13 +55,17 @@ class Translation:
         job: Runs it.
         assets: Its targets, or None where it writes none.
         sources: What it reads, as external assets.
-        connections: Its connections as resources, by key.
+        resources: Its connections as its runs get them, by key.
+        connections: Its connections as the UI shows them, by key.
+        lineage: Each target with the source assets that reach it.
     """
 
     job: JobDefinition
     assets: AssetsDefinition
     sources: tuple[AssetSpec, ...]
-    connections: Mapping[str, ResourceDefinition]
+    resources: Mapping[str, ResourceDefinition]
+    connections: Mapping[str, ConnectionResource]
+    lineage: Mapping[AssetKey, frozenset[AssetKey]]
 
 
 @dataclass
@@ -72,6 +78,41 @@ class _Parts:
     outputs: list[OutputMapping] = field(default_factory=list)
 
 
+class Bindings:
+    """The resources that jobs run with: one object for each connection, however many workflows share it.
+
+    They take no run configuration: what a connection is stands in its document alone, and no run can carry a secret.
+
+    Attributes:
+        shared: What every workflow needs.
+    """
+
+    def __init__(self) -> None:
+        self.shared = {
+            IO_MANAGER: IOManagerDefinition(
+                lambda _: NoPickles(), config_schema={}, description="Refuses to store Python objects."
+            )
+        }
+        self._bound: dict[str, ResourceDefinition] = {}
+        self._visible: dict[Connection, ConnectionResource] = {}
+
+    def __call__(self, key: str, connection: Connection) -> ResourceDefinition:
+        """Returns the resource of a connection."""
+        if key not in self._bound:
+            summary = spec_of(type(connection)).summary
+            self._bound[key] = ResourceDefinition(lambda _: connection, config_schema={}, description=summary)
+        return self._bound[key]
+
+    def visible(self, connection: Connection) -> ConnectionResource:
+        """Returns a connection as the UI shows it; equal ones, of which a location may have thousands, are made once."""
+        try:
+            if connection not in self._visible:
+                self._visible[connection] = resource_of(connection)
+            return self._visible[connection]
+        except TypeError:  # an option holds a mapping, which has no hash
+            return resource_of(connection)
+
+
 class Translator:
     """Translates the workflow of one compiled document.
 
@@ -79,6 +120,7 @@ class Translator:
         library: Where the workflow is found again when it runs.
         compiled: The workflow.
         path: Its file, for the link in the UI.
+        bind: Gives a connection its resource.
         claim: Gives a target's physical name its asset key.
         cut: Source assets that the lineage leaves out, because they would close a circle between workflows.
     """
@@ -89,10 +131,11 @@ class Translator:
         compiled: CompiledWorkflow,
         path: Path,
         *,
+        bind: Bindings,
         claim: Claim = asset_key,
         cut: frozenset[AssetKey] = frozenset(),
     ) -> None:
-        self._library, self._compiled, self._path = library, compiled, path
+        self._library, self._compiled, self._path, self._bind = library, compiled, path, bind
         self._name = compiled.workflow.dagster_name
         self._stages = {each.id: each for each in compiled.physical.stages}
         self._kinds = {each.name: each.kind for each in compiled.bound.nodes}
@@ -102,8 +145,8 @@ class Translator:
         }
         self._cut = cut
 
-    def lineage(self) -> dict[AssetKey, frozenset[AssetKey]]:
-        """Returns each target with the source assets that reach it."""
+    @cached_property
+    def _sources_of_targets(self) -> dict[AssetKey, frozenset[AssetKey]]:
         left_out = {*self._keys.values(), *self._cut}
         return {key: frozenset(self._sources_of(stage)) - left_out for stage, key in self._keys.items()}
 
@@ -111,9 +154,12 @@ class Translator:
         """Returns the workflow's job, assets and resources."""
         connections = self._connections()
         names = {key: self._resource_key(key) for key in connections}
-        resources = {names[key]: as_resource(each) for key, each in connections.items()}
+        resources = {names[key]: self._bind(names[key], each) for key, each in connections.items()}
         assets, sources = self._assets(names), self._external()
-        return Translation(self._job(assets, sources, resources), assets, sources, resources)
+        visible = {names[key]: self._bind.visible(each) for key, each in connections.items()}
+        return Translation(
+            self._job(assets, sources, resources), assets, sources, resources, visible, self._sources_of_targets
+        )
 
     def _target_keys(self, claim: Claim) -> dict[str, AssetKey]:
         """Returns the asset key of each stage that writes a destination; no two are equal."""
@@ -149,7 +195,7 @@ class Translator:
 
     def _assets(self, names: Mapping[str, str]) -> AssetsDefinition:
         session = session_key(self._name)
-        lineage = self.lineage()
+        lineage = self._sources_of_targets
         keys = sorted({key for each in lineage.values() for key in each})
         inputs = {key: f"source_{number}" for number, key in enumerate(keys)}
         graph = self._graph(inputs, names, session)
@@ -177,6 +223,7 @@ class Translator:
             dependencies=parts.dependencies,
             input_mappings=parts.inputs,
             output_mappings=parts.outputs,
+            config=NOTHING_TO_CONFIGURE,
         )
 
     def _add(
@@ -279,12 +326,13 @@ class Translator:
     def _job(
         self, assets: AssetsDefinition, sources: tuple[AssetSpec, ...], resources: Mapping[str, ResourceDefinition]
     ) -> JobDefinition:
-        """Resolves the job alone: against all assets of the location it would take quadratic time."""
         workflow = self._compiled.workflow
         plan = explain(self._compiled.logical, self._compiled.physical)
-        job = define_asset_job(
+        return job_of(
             self._name,
-            AssetSelection.assets(assets),
+            assets,
+            sources,
+            {**resources, **self._bind.shared},
             description=workflow.description or f"Workflow `{workflow.name}`.",
             tags={**workflow.tags, TAG_WORKFLOW: self._name},
             metadata={
@@ -293,16 +341,14 @@ class Translator:
                 "file": MetadataValue.path(str(self._path)),
                 "fingerprint": MetadataValue.text(self._compiled.physical.fingerprint[:12]),
             },
-            owners=owners_of(workflow.owners) or None,
-            executor_def=in_process_executor,
+            owners=owners_of(workflow.owners),
         )
-        alone = Definitions(assets=[assets, *sources], jobs=[job], resources={**resources, IO_MANAGER: NoPickles()})
-        return alone.resolve_job_def(self._name)
 
 
-def as_resource(connection: Connection) -> ResourceDefinition:
-    """Returns a connection as the resource that the UI shows, its secrets as references."""
-    return resource_of(connection).get_resource_definition()
+def merged_source(specs: Sequence[AssetSpec]) -> AssetSpec:
+    """Returns one asset for a source that several workflows read."""
+    readers = "\n\n".join(dict.fromkeys(each.description or "" for each in specs))
+    return specs[0].replace_attributes(description=readers)
 
 
 def session_key(workflow: str) -> str:

@@ -1,10 +1,13 @@
 """What Dagster loads: every workflow by name, one built at a time, faults kept apart."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
+import pytest
 from dagster import AssetKey, DagsterInstance, Definitions, GraphDefinition
 from dagster._core.remote_representation.external_data import RepositorySnap
 
+from dsl.compile import Outline, outline
 from etl_defs.naming import TAG_ERROR
 from tests.etl_defs.location import Location, copy
 
@@ -47,19 +50,19 @@ def _key(location: Location, *parts: str) -> AssetKey:
 def test_a_location_without_workflows_loads(tmp_path: Path) -> None:
     location = Location(tmp_path, {})
     assert _snapshot(location).asset_nodes == []
-    assert [job.name for job in location.repository.get_all_jobs()] in ([], ["__ASSET_JOB"])
+    assert location.library.names == ()
 
 
 def test_a_folder_that_is_not_there_is_an_empty_one(tmp_path: Path) -> None:
     location = Location(tmp_path, {})
     location.files.rmdir()
-    assert Location(tmp_path / "elsewhere", {}).library.names == ()
+    assert location.library.names == ()
 
 
 def test_names_are_known_before_anything_is_compiled(tmp_path: Path) -> None:
     texts = {f"w{number}.yaml": copy(f"flow-{number}", target=f"t{number}") for number in range(20)}
     location = Location(tmp_path, texts)
-    assert len(location.repository.job_names) == 20
+    assert len(set(location.repository.job_names) & set(location.library.names)) == 20
     assert location.repository.has_job("flow_7")
     assert not location.repository.has_job("flow_77")
     assert location.library.compilations == 0
@@ -73,6 +76,40 @@ def test_a_run_compiles_its_own_workflow_only(tmp_path: Path) -> None:
         assert location.run("flow_7", instance).success
     assert location.library.compilations == 2, "once to define the job, once with the schemas of the run"
     assert len(location.rows("t7")) == 5
+
+
+def test_a_run_reads_the_headings_of_its_own_file_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    texts = {f"w{number}.yaml": copy(f"flow-{number}", target=f"t{number}") for number in range(20)}
+    location, read = Location(tmp_path, texts), list[str]()
+
+    def noted(text: str, path: str, environment: Mapping[str, str]) -> tuple[Outline, ...]:
+        read.append(path)
+        return outline(text, path, environment)
+
+    monkeypatch.setattr("etl_defs.library.outline", noted)
+    assert location.repository.get_job("flow_7").name == "flow_7"
+    assert [Path(each).name for each in read] == ["w7.yaml"]
+
+
+@pytest.mark.parametrize(
+    ("heading", "name"),
+    [
+        ('{name: "in-braces", SOURCE}', "in_braces"),
+        ("{'name': quoted, SOURCE}", "quoted"),
+    ],
+)
+def test_a_name_is_found_however_it_is_written(tmp_path: Path, heading: str, name: str) -> None:
+    ends = "source: {type: memory, config: {table: a, space: s}}, destination: {type: memory, config: {table: b, space: s}}"
+    texts = {"w.yaml": f"workflow: {heading.replace('SOURCE', ends)}", "other.yaml": copy("other")}
+    location = Location(tmp_path, texts)
+    assert location.repository.has_job(name)
+    assert TAG_ERROR not in location.repository.get_job(name).tags
+    assert location.library.names == tuple(sorted(["other", name]))
+
+
+def test_a_run_of_a_name_that_two_files_give_fails_too(tmp_path: Path) -> None:
+    location = Location(tmp_path, {"a.yaml": copy("my-flow"), "b.yaml": copy("my_flow", target="other")})
+    assert location.repository.get_job("my_flow").tags[TAG_ERROR] == "load"
 
 
 def test_one_broken_file_takes_nothing_else_down(tmp_path: Path) -> None:
@@ -123,8 +160,8 @@ def test_the_run_of_a_broken_workflow_fails_with_its_faults(tmp_path: Path) -> N
 def test_workflows_that_share_a_dagster_name_both_say_so(tmp_path: Path) -> None:
     location = Location(tmp_path, {"a.yaml": copy("my-flow"), "b.yaml": copy("my_flow", target="other")})
     _snapshot(location)
-    assert location.repository.job_names == ["my_flow", "my_flow_2"]
-    for name in location.repository.job_names:
+    assert location.library.names == ("my_flow", "my_flow_2")
+    for name in location.library.names:
         assert "E701" in (location.repository.get_job(name).description or "")
         assert location.repository.get_job(name).tags[TAG_ERROR] == "load"
 
@@ -170,6 +207,13 @@ def test_a_run_gives_its_target_the_same_key_as_the_location(tmp_path: Path) -> 
     location = Location(tmp_path, {"a.yaml": copy("a"), "b.yaml": copy("b"), "z.yaml": copy("z", target="unrelated")})
     assert location.data.get_job("b").asset_layer.executable_asset_keys == {_key(location, "copied", "by_b")}
     assert location.library.compilations == 2, "z does not mention the table"
+
+
+def test_a_source_that_two_workflows_read_names_both(tmp_path: Path) -> None:
+    location = Location(tmp_path, {"a.yaml": copy("a"), "b.yaml": copy("b", target="other")})
+    [users] = [node for node in _snapshot(location).asset_nodes if node.asset_key == _key(location, "users")]
+    assert "`a`" in (users.description or "")
+    assert "`b`" in (users.description or "")
 
 
 def test_a_circle_of_workflows_is_left_open(tmp_path: Path) -> None:
