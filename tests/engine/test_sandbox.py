@@ -153,6 +153,35 @@ def test_a_sort_larger_than_memory_spills_is_right_and_cleans_up(tmp_path: Path)
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "SELECT * FROM a",
+        "SELECT a.id, b.id AS other FROM a LEFT JOIN b ON a.id = b.id AND b.id < 0",
+        "SELECT id, $now AS at FROM a WHERE id % 2 = 0",
+        "SELECT id FROM a UNION ALL SELECT id FROM b",
+    ],
+)
+def test_what_need_not_be_held_flows_through(tmp_path: Path, sql: str) -> None:
+    """A tenth of the rows would fill memory and spill; a result that is a tenth of the way in was not waited for."""
+    session = Session(Limits(32 * 2**20, 2, tmp_path, 2**20), NOW)
+    schema, pulled = next(_numbers(10_000)).schema, [0]
+
+    def pull() -> Iterator[pa.RecordBatch]:
+        for each in _numbers(1_000_000, 200):
+            pulled[0] += 1
+            yield each
+
+    inputs = {"a": (schema, pull), "b": (schema, lambda: _numbers(10_000))}
+    given = {name: each for name, each in inputs.items() if f" {name}" in sql}
+    rows = _stream(session, sql, now="$now" in sql).run(given)
+    next(rows)
+    assert pulled[0] < 50
+    assert sum(1 for _ in rows) > 10
+    assert pulled[0] == 100
+    session.close()
+
+
 def test_more_than_may_be_spilled_is_a_clear_error(tmp_path: Path) -> None:
     session = Session(Limits(24 * 2**20, 2, tmp_path, 8 * 2**20), NOW)
     schema = next(_numbers(10_000)).schema
