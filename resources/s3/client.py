@@ -124,21 +124,31 @@ class Bucket:
             answer: dict[str, Any] = getattr(self._client, action)(Bucket=self._name, Key=full, **parameters)
             return answer
 
-    def content(self, key: str, **parameters: Any) -> bytes:
-        """Returns the bytes of an object, or of a range of it; one that ends in the middle is asked for again."""
+    def content(self, key: str, version: str | None = None, **parameters: Any) -> bytes:
+        """Returns the bytes of an object, or of a range of it; one that ends in the middle is asked for again.
+
+        Args:
+            key: A file's name below the root.
+            version: The only version that will do, or None.
+            parameters: The rest of the request.
+        """
         for pause in PAUSES:
-            body = self._body(key, **parameters)
+            body = self._body(key, version, **parameters)
             with suppress(*LOST_IN_ANSWER):
                 return bytes(body.read())
             time.sleep(pause)
-        body = self._body(key, **parameters)
+        body = self._body(key, version, **parameters)
         with translating(self.where(key)):
             return bytes(body.read())
 
-    def _body(self, key: str, **parameters: Any) -> Any:
-        answer = self.ask("get_object", key, **parameters)
+    def _body(self, key: str, version: str | None, **parameters: Any) -> Any:
+        condition = {} if version is None else {"IfMatch": version}
+        answer = self.ask("get_object", key, **condition, **parameters)
         if "ETag" not in answer:
             raise FatalError(_NO_SERVER, where=self.where(key), hint=_NO_SERVER_HINT)
+        # A server that does not know the condition gives whatever is there.
+        if version is not None and answer["ETag"] != version:
+            raise changed(self.where(key), "replaced")
         return answer["Body"]
 
     def pages(self, action: str, prefix: str, **parameters: Any) -> Iterator[dict[str, Any]]:
@@ -167,6 +177,12 @@ class Bucket:
     def close(self) -> None:
         """Closes the client's connections; safe to call twice."""
         self._client.close()
+
+
+def changed(where: str, what: str) -> FatalError:
+    """Returns the error of a file that is not what was listed."""
+    hint = "write files under another name instead of replacing them, and run again"
+    return FatalError(f"it was {what} since it was listed", where=where, hint=hint)
 
 
 def _check_listing(page: Mapping[str, Any], where: str) -> None:

@@ -41,6 +41,7 @@ _REDIRECTED = _Meaning(
     "the server sends requests elsewhere", "check endpoint and region, and whether it wants https://"
 )
 _SLOW = _Meaning("the server asks to slow down", "", RetryableError, ErrorType.THROTTLED)
+_CONFLICT = _Meaning("others change this object at the same time", "", RetryableError)
 _FULL = _Meaning("the server has no space left for this", "free space, or raise the quota")
 # Source: Amazon S3 API reference, "Error responses", and the additions of servers that speak its protocol.
 _MEANINGS = {
@@ -71,6 +72,7 @@ _MEANINGS = {
     "XAmzContentChecksumMismatch": _Meaning(
         "what arrived is not what was sent: damaged on its way", "", RetryableError
     ),
+    **dict.fromkeys(CONFLICT, _CONFLICT),
     "QuotaExceeded": _FULL,
     "XMinioStorageFull": _FULL,
     "XMinioAdminBucketQuotaExceeded": _FULL,

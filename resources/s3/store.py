@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, cast
 from dsl.contracts.errors import FatalError, HeadraceError, RetryableError
 from dsl.contracts.state import Json
 from resources.object_store import ObjectStore, StagedFile, StoredFile
-from resources.s3.client import PAUSES, Bucket
+from resources.s3.client import PAUSES, Bucket, changed
 from resources.s3.faults import CONFLICT, DENIED, EXISTS, NOT_FOUND, UNSUPPORTED, UPLOAD_GONE, code_of
 from resources.s3.reading import FIRST, ObjectBytes
 from resources.s3.staged import MARK, StagedObject, abort, checksum
@@ -60,9 +60,13 @@ class S3Store(ObjectStore):
         def fetch(start: int, size: int) -> bytes:
             within = {} if size == file.size else {"Range": f"bytes={start}-{start + size - 1}"}
             try:
-                data = self._bucket.content(file.key, IfMatch=file.version, **within)
+                data = self._bucket.content(file.key, file.version, **within)
             except HeadraceError as error:
-                raise self._explained(error, file.key) from error
+                if code_of(error) in EXISTS:
+                    raise changed(self._bucket.where(file.key), "replaced") from error
+                if code_of(error) in NOT_FOUND:
+                    raise changed(self._bucket.where(file.key), "deleted") from error
+                raise
             if len(data) != size:
                 where = self._bucket.where(file.key)
                 raise FatalError(f"the server gave {len(data)} bytes for a range of {size}", where=where)
@@ -72,14 +76,6 @@ class S3Store(ObjectStore):
         # The first bytes are fetched now, so that a file which is gone is told when it is opened.
         opened.load(min(file.size, FIRST))
         return cast("BinaryIO", io.BufferedReader(opened, BUFFER))
-
-    def _explained(self, error: HeadraceError, key: str) -> HeadraceError:
-        if code_of(error) in EXISTS | NOT_FOUND:
-            what = "replaced" if code_of(error) in EXISTS else "deleted"
-            return FatalError(
-                f"it was {what} after it had been listed", where=self._bucket.where(key), hint="run again"
-            )
-        return error
 
     def read(self, key: str) -> bytes | None:
         try:
@@ -160,7 +156,7 @@ class S3Store(ObjectStore):
                 MultipartUpload={"Parts": [_part(each) for each in cast("list[dict[str, str]]", ticket["parts"])]},
             )
         except HeadraceError as error:
-            if code_of(error) in UPLOAD_GONE | CONFLICT or isinstance(error, RetryableError):
+            if code_of(error) in UPLOAD_GONE or isinstance(error, RetryableError):
                 self._check_published(ticket, error)
                 return
             raise

@@ -6,7 +6,7 @@ import dataclasses
 import logging
 import traceback
 from contextlib import closing
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -15,6 +15,7 @@ from dsl.contracts.errors import ErrorType, FatalError, HeadraceError, Retryable
 from dsl.contracts.secret import Secret
 from dsl.contracts.spec import OptionError
 from dsl.contracts.state import Json
+from resources.object_store import StoredFile
 from resources.s3.resource import Encryption, S3Connection
 from resources.s3.store import S3Store
 from resources.sql import Tls
@@ -177,6 +178,17 @@ def test_a_conflict_of_conditional_puts_is_tried_again() -> None:
         pytest.raises(RetryableError, match="others write this object"),
     ):
         store.create("log/1", b"1")
+
+
+def test_a_server_that_ignores_the_version_asked_for_is_found_out() -> None:
+    listed = StoredFile("a", 3, '"old"', datetime.now(UTC))
+    newer = Answer(200, headers=(("ETag", '"new"'),), body=b"new")
+    with (
+        scripted([newer]) as server,
+        closing(S3Store(answering(server.url))) as store,
+        pytest.raises(FatalError, match="s3://lake/a: it was replaced since it was listed"),
+    ):
+        store.open(listed)
 
 
 def test_an_upload_that_another_process_completed_is_known_by_its_mark() -> None:

@@ -3,24 +3,35 @@
 from __future__ import annotations
 
 import dataclasses
+from contextlib import closing
 
 import pytest
 
 from resources.s3.resource import S3Connection
 from resources.s3.store import S3Store
-from tests.resources.object_store_suite import ObjectStoreSuite, Opening
+from tests.kit.s3 import Bucket
+from tests.resources.object_store_suite import ObjectStoreSuite, Opening, names, sealed
 
 
 class TestStore(ObjectStoreSuite):
-    @pytest.fixture
-    def opening(self, connection: S3Connection) -> Opening:
-        return opening_of(connection)
+    """Below a prefix; the other tests use whole buckets."""
 
-
-class TestStoreBelowAPrefix(ObjectStoreSuite):
     @pytest.fixture
     def opening(self, connection: S3Connection) -> Opening:
         return opening_of(dataclasses.replace(connection, prefix="team ü/a"))
+
+
+def test_a_prefix_is_a_wall(bucket: Bucket, connection: S3Connection) -> None:
+    inner, other = (dataclasses.replace(connection, prefix=each) for each in ("team/a", "team/a b/"))
+    with closing(S3Store(inner)) as one, closing(S3Store(other)) as two, closing(S3Store(connection)) as whole:
+        assert one.create("x", b"1")
+        assert two.create("x", b"2")
+        one.publish(sealed(one, "y", b"3"))
+        waiting = sealed(two, "z", b"4")
+        one.sweep("", [])
+        two.publish(waiting)
+        assert (names(one), names(two)) == (["x", "y"], ["x", "z"])
+        assert names(whole) == bucket.keys() == ["team/a b/x", "team/a b/z", "team/a/x", "team/a/y"]
 
 
 def opening_of(connection: S3Connection) -> Opening:
