@@ -95,12 +95,12 @@ class Target(Destination):
     index: str | None = option(default=None, doc="")
     id_field: str | None = option(default=None, doc="")
     bucket: str | None = option(default=None, doc="")
-    prefix: str | None = option(default=None, doc="")
+    path: str | None = option(default=None, doc="")
     format: str | None = option(default=None, doc="")
 
     @property
     def physical_name(self) -> tuple[str, ...]:
-        return tuple(filter(None, (self.table, self.index, self.bucket, self.prefix)))
+        return tuple(filter(None, (self.table, self.index, self.bucket, self.path)))
 
     def open_writer(self, schema: pa.Schema, token: Token) -> BatchWriter:
         raise AssertionError(CLOSED)
