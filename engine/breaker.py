@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import threading
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from typing import Protocol
 
 from dsl.contracts.connectors import Clock
 from dsl.contracts.errors import UnavailableError
 from dsl.contracts.policies import CircuitBreakerPolicy
+from dsl.contracts.stores import BreakerStore, Health
+
+_SKEW = timedelta(seconds=5)
 
 
 class OpenBreakerError(UnavailableError):
@@ -17,28 +20,16 @@ class OpenBreakerError(UnavailableError):
 
 
 @dataclass(frozen=True)
-class Health:
-    """What is known of one system.
+class Permit:
+    """A call that was let through.
 
     Attributes:
-        failures: Failures in a row.
-        open_until: No call before this time but one probe after it; None while closed.
-        probing: Whether somebody is trying it now.
+        opening: `Health.opening` when it was.
+        probe: Its number as a probe; 0 if the breaker was closed.
     """
 
-    failures: int = 0
-    open_until: datetime | None = None
-    probing: bool = False
-
-
-class BreakerStore(Protocol):
-    """Keeps the health of systems; shared by every process that should share a breaker."""
-
-    def get(self, key: str) -> Health:
-        """What is known of a system."""
-
-    def swap(self, key: str, before: Health, after: Health) -> bool:
-        """Replaces `before` by `after` unless somebody was faster; tells whether it did."""
+    opening: int
+    probe: int = 0
 
 
 class MemoryBreakers:
@@ -60,6 +51,10 @@ class MemoryBreakers:
             self._known[key] = after
             return True
 
+    def now(self) -> datetime | None:
+        """None: one process has one clock, the caller's."""
+        return None
+
 
 @dataclass(frozen=True)
 class Breaker:
@@ -69,7 +64,7 @@ class Breaker:
         key: Names the system.
         policy: When to open and for how long.
         store: Where its health is kept.
-        clock: Tells the time.
+        clock: Tells the time, where the store has no clock of its own.
     """
 
     key: str
@@ -77,43 +72,67 @@ class Breaker:
     store: BreakerStore
     clock: Clock
 
-    def admit(self) -> None:
-        """Lets a call through, or refuses it.
+    def admit(self) -> Permit:
+        """Lets a call through, or refuses it; what becomes of the call is told with the permit.
 
         Raises:
             OpenBreakerError: The breaker is open; `after` says how many seconds are left.
         """
         while True:
             health = self.store.get(self.key)
-            if health.open_until is None:
-                return
-            left = health.open_until - self.clock.now()
-            if left > timedelta():
-                raise self._refusal(left)
+            if health.open_until is None or health.since is None:
+                return Permit(health.opening)
+            now = self._now()
+            if now < health.since - _SKEW:
+                # The clock went back: a pause is never longer than it was meant to be.
+                self.store.swap(self.key, health, health.paused(now, health.open_until - health.since))
+                continue
+            if now < health.open_until:
+                raise self._refusal(health, health.open_until - now)
             # The prober gets one cool-down; if it dies without a verdict the next caller takes over.
-            probe = Health(health.failures, self.clock.now() + self.policy.cooldown, probing=True)
+            probe = replace(health, probe=health.probe + 1).paused(now, self.policy.cooldown)
             if self.store.swap(self.key, health, probe):
-                return
+                return Permit(health.opening, probe.probe)
 
-    def succeeded(self) -> None:
-        """Notes that a call worked: closes the breaker."""
-        while (health := self.store.get(self.key)) != Health():
-            if self.store.swap(self.key, health, Health()):
-                return
+    def succeeded(self, permit: Permit) -> None:
+        """Notes that a call worked: ends the failures in a row, and closes the breaker if the call was a probe of this opening."""
 
-    def failed(self) -> None:
-        """Notes that the system could not be reached: opens the breaker after enough failures in a row."""
+        def after(health: Health) -> Health:
+            if health.closed:
+                return replace(health, failures=0)
+            probed = permit.probe > 0 and permit.opening == health.opening
+            return Health(opening=health.opening) if probed else health
+
+        self._change(after)
+
+    def failed(self, permit: Permit) -> None:
+        """Notes that the system could not be reached: opens the breaker after enough failures in a row, or after a probe's."""
+
+        def after(health: Health) -> Health:
+            if permit.opening != health.opening:
+                return health
+            if not health.closed:
+                probed = permit.probe > 0 and permit.probe == health.probe
+                return health.opened(self._now(), self.policy.cooldown) if probed else health
+            if health.failures + 1 >= self.policy.failures:
+                return health.opened(self._now(), self.policy.cooldown)
+            return replace(health, failures=health.failures + 1)
+
+        self._change(after)
+
+    def _change(self, after: Callable[[Health], Health]) -> None:
         while True:
             health = self.store.get(self.key)
-            failures = health.failures + 1
-            opens = failures >= self.policy.failures or health.probing
-            until = self.clock.now() + self.policy.cooldown if opens else health.open_until
-            if self.store.swap(self.key, health, Health(failures, until)):
+            wanted = after(health)
+            if wanted == health or self.store.swap(self.key, health, wanted):
                 return
 
-    def _refusal(self, left: timedelta) -> OpenBreakerError:
+    def _now(self) -> datetime:
+        return self.store.now() or self.clock.now()
+
+    def _refusal(self, health: Health, left: timedelta) -> OpenBreakerError:
         return OpenBreakerError(
-            f"the circuit breaker is open after {self.policy.failures} failures in a row",
+            f"the circuit breaker is open after {health.failures} failures in a row",
             where=self.key,
             hint=f"it lets one call through in {left.total_seconds():.0f} s",
             after=left.total_seconds(),

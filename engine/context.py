@@ -14,8 +14,8 @@ from dsl.contracts.connectors import Clock, Destination
 from dsl.contracts.errors import ErrorType, FatalError
 from dsl.contracts.redaction import remember
 from dsl.contracts.secret import Secret
-from dsl.contracts.stores import CheckpointStore, DeadLetterStore, Event, EventSink
-from engine.breaker import BreakerStore, MemoryBreakers
+from dsl.contracts.stores import BreakerStore, CheckpointStore, DeadLetterStore, Event, EventSink
+from engine.breaker import MemoryBreakers
 from engine.control import Control
 
 

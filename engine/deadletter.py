@@ -12,7 +12,8 @@ from typing import Any, Protocol
 import pyarrow as pa
 
 from dsl.contracts.connectors import BatchWriter, Clock, Destination, Token
-from dsl.contracts.errors import BudgetExceededError, ErrorType, FatalError, HeadraceError, UnavailableError
+from dsl.contracts.errors import BudgetExceededError, ErrorType, FatalError, UnavailableError
+from dsl.contracts.failpoints import Failpoint
 from dsl.contracts.policies import DeadLetterPolicy, OnError, Policies
 from dsl.contracts.redaction import scrub
 from dsl.contracts.rows import Rejection
@@ -24,6 +25,9 @@ from engine.json_rows import row_as_json
 FLUSH_ROWS = 1_000
 RATIO_ROWS = 1_000
 _SHORT = 32
+_DISCARDED = Failpoint("letters.discarded", "What a dead run's open epoch refused is forgotten; nothing has been read.")
+_ADDED = Failpoint("letters.added", "Q: some dead letters of the open epoch are kept; others may follow.")
+_WRITTEN = Failpoint("letters.committed", "Q: the dead letters' own destination has committed them; the epoch is not.")
 _TEXTS = ("id", "workflow", "stage", "node", "code", "reason", "row", "run_id")
 SCHEMA = pa.schema(
     [pa.field(name, pa.string(), nullable=False) for name in _TEXTS]
@@ -162,6 +166,7 @@ class StoredLetters:
     def __init__(self, store: DeadLetterStore, token: Token, committed: int) -> None:
         self._store = store
         store.discard(token.key, committed + 1)
+        _DISCARDED.reach()
 
     def add(self, letters: Sequence[DeadLetter]) -> None:
         """Keeps them at once; the store drops ids that it knows."""
@@ -219,6 +224,7 @@ class WrittenLetters:
             ids: list[Json] = [*sorted(self._known)]
             self._epoch += 1
             self._writer.commit(self._epoch, {"v": VERSION, "epoch": epoch, "open_ids": ids})
+            _WRITTEN.reach()
             self._added = False
 
     def forget(self) -> None:
@@ -254,14 +260,12 @@ class LetterBox:
 
     Attributes:
         pending: Dead letters of the open epoch.
-        failed: Whether handing on went wrong: then the destination is not at fault.
     """
 
     def __init__(self, letters: Letters, token: Token, clock: Clock) -> None:
         self._letters, self._token, self._clock = letters, token, clock
         self._waiting: list[Rejected] = []
         self.pending = 0
-        self.failed = False
 
     def take(self, refused: Sequence[Rejected], epoch: int) -> None:
         """Takes refused rows of the open epoch.
@@ -275,6 +279,7 @@ class LetterBox:
         while len(self._waiting) >= FLUSH_ROWS:
             with self._sending():
                 self._letters.add(self._written(self._waiting[:FLUSH_ROWS], epoch))
+                _ADDED.reach()
             del self._waiting[:FLUSH_ROWS]
 
     def flush(self, epoch: int) -> None:
@@ -282,6 +287,7 @@ class LetterBox:
         with self._sending():
             if self._waiting:
                 self._letters.add(self._written(self._waiting, epoch))
+                _ADDED.reach()
             self._letters.keep(epoch)
         self._waiting.clear()
 
@@ -295,15 +301,11 @@ class LetterBox:
         try:
             yield
         except OSError as error:
-            self.failed = True
             raise UnavailableError(
                 f"dead letters could not be kept: {error}",
                 where="dead letters",
                 hint="nothing of the epoch was committed",
             ) from error
-        except HeadraceError:
-            self.failed = True
-            raise
 
     def _written(self, refused: Sequence[Rejected], epoch: int) -> list[DeadLetter]:
         now, token = self._clock.now(), self._token

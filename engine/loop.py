@@ -11,6 +11,7 @@ import pyarrow as pa
 
 from dsl.contracts.connectors import BatchWriter, Token
 from dsl.contracts.errors import FatalError, HeadraceError
+from dsl.contracts.failpoints import Failpoint
 from dsl.contracts.policies import Policies
 from dsl.contracts.rows import Rejection
 from dsl.contracts.state import State
@@ -33,6 +34,10 @@ from engine.tree import Aside, key_of
 
 POLL_SECONDS = 0.2
 PEEK_SECONDS = 0.02
+_READ = Failpoint("loop.read", "R: a batch has been read and transformed; nothing of it is written.")
+_WRITTEN = Failpoint("loop.written", "W: the writer has taken a batch; its epoch is not committed.")
+_COPIED = Failpoint("loop.copied", "K: the copy of the token is written; the source has not been told.")
+_ACKNOWLEDGED = Failpoint("loop.acknowledged", "The source has been told that the epoch is committed.")
 
 
 @dataclass
@@ -128,7 +133,9 @@ class StageLoop:
 
     def _take(self, epoch: Epoch, flow: Flow) -> None:
         began = time.perf_counter()
+        _READ.reach()
         accepted = self._write(flow) if flow.rows.num_rows else 0
+        _WRITTEN.reach()
         self.box.take(flow.ledger.rejected, epoch.number)
         flow.ledger.rejected = []
         counts = flow.ledger.count(self._key)
@@ -149,7 +156,8 @@ class StageLoop:
         told: list[Rejection] = []
 
         def put(piece: pa.RecordBatch) -> None:
-            told.extend(self.writer.write(piece))
+            with self.guard.writing():
+                told.extend(self.writer.write(piece))
 
         done = isolate(flow.rows, put, self._check)
         refused = done.rejections(self.stage.writer.node) + told
@@ -213,14 +221,17 @@ class StageLoop:
         rejected = sum(each.rejected for each in epoch.ledger.counts.values())
         self.committer.prepare(epoch)
         self.totals.pending = Pending(epoch, state, self._key)
-        stats, took = self.committer.commit(epoch, state, final=final)
+        with self.guard.writing():
+            stats, took = self.committer.commit(epoch, state, final=final)
         self.totals.committed(epoch, state, stats, self._key, took)
         self._committed += 1
         self.guard.succeeded()
         self._copy(epoch.number, state)
+        _COPIED.reach()
         for leaf in self.tree.leaves:
             if (held := part(state, "inputs", leaf.key)) is not None:
                 leaf.acknowledge(held)
+        _ACKNOWLEDGED.reach()
         self._teller.tell(
             "committed",
             epoch=epoch.number,

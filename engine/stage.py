@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from dsl.contracts.capabilities import WriteMode
 from dsl.contracts.connectors import BatchWriter, Committed, Destination, Token
 from dsl.contracts.errors import HeadraceError, UnavailableError
+from dsl.contracts.failpoints import Failpoint
 from dsl.contracts.policies import RetryPolicy
 from dsl.contracts.state import State
 from dsl.plan.physical import Stage, Write
@@ -29,6 +30,8 @@ from engine.totals import Totals
 from engine.tree import Aside, Workshop
 
 JOIN_SECONDS = 5.0
+_FENCED = Failpoint("stage.fenced", "F1: the stream belongs to this attempt; its token is not compared with the copy.")
+_COMPARED = Failpoint("stage.compared", "F2: token and copy agree; nothing has been read.")
 
 
 @dataclass
@@ -78,8 +81,7 @@ class Attempt:
                 self._guard.admit()
                 return self._open_and_run(stack, self._session(stack))
             except UnavailableError as error:
-                if self._box is None or not self._box.failed:
-                    self._guard.failed(error, self._node_at_fault())
+                self._guard.failed(error, self._node_at_fault())
                 raise
             finally:
                 # Threads first: a session must not be closed under a thread that works with it.
@@ -106,9 +108,12 @@ class Attempt:
         tools = OperatorTools(session, self.context, self.crew.cancelled.is_set)
         self._opener = Opener(Workshop(self.crew, tools, self._aside, self.token.key), self.context)
         tree = self._tree = self._opener.open(self.stage)
-        writer = stack.enter_context(self.destination.open_writer(tree.root.schema, self.token))
-        committed = writer.get_state()
+        with self._guard.writing():
+            writer = stack.enter_context(self.destination.open_writer(tree.root.schema, self.token))
+            committed = writer.get_state()
+        _FENCED.reach()
         checkpoint.reconcile(self.token, committed, self.context)
+        _COMPARED.reach()
         state, epoch = (None, 0) if committed is None else (committed.state, committed.epoch)
         tree.resume(state)
         self._note_start(tree, committed)

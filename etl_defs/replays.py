@@ -183,7 +183,7 @@ class Replay:
             keep(self._folder, rest.physical.fingerprint, group.code)
         context = run_context(
             self._library.settings,
-            Stores(self._stores.checkpoints, ReplayedLetters(self.letters, _origins_of(rest))),
+            replace(self._stores, dead_letters=ReplayedLetters(self.letters, _origins_of(rest))),
             workflow=self._title,
             run_id=run_id,
             logical_time=logical_time,

@@ -6,7 +6,7 @@ import dataclasses
 import threading
 import uuid
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from pathlib import Path
@@ -18,7 +18,7 @@ from dagster import DagsterInstance
 from dsl.compile import CompiledWorkflow
 from dsl.contracts.connectors import Connection, Destination, Source
 from dsl.contracts.policies import OnError
-from dsl.contracts.stores import CheckpointStore, DeadLetterStore, EventSink
+from dsl.contracts.stores import BreakerStore, CheckpointStore, DeadLetterStore, EventSink
 from dsl.plan.logical import Read
 from dsl.plan.physical import Apply, ChunkQuery, PhysicalNode, PhysicalPlan, Scan, Stage, StreamQuery, Write
 from engine.breaker import MemoryBreakers
@@ -29,6 +29,7 @@ from engine.run import collect_exchanges, run_plan, run_stage
 from etl_defs.kept_code import KeptCode, keep
 from etl_defs.library import Library
 from etl_defs.settings import Settings, read_settings
+from resources.stores.breakers import SharedBreakers
 from resources.stores.checkpoints import KeyValueCheckpoints, MemoryCheckpoints
 from resources.stores.dead_letters import LocalDeadLetters
 from resources.stores.secrets import reveal
@@ -45,16 +46,20 @@ class Stores:
     Attributes:
         checkpoints: Copies of the tokens.
         dead_letters: Rejected rows.
+        breakers: The health of systems.
     """
 
     checkpoints: CheckpointStore
     dead_letters: DeadLetterStore
+    breakers: BreakerStore = field(default_factory=MemoryBreakers)
 
 
 def stores_of(instance: DagsterInstance | None, settings: Settings) -> Stores:
-    """Returns the stores of a deployment: checkpoints in Dagster's run storage, dead letters under its home."""
-    kept = MemoryCheckpoints() if instance is None else KeyValueCheckpoints(instance)
-    return Stores(kept, LocalDeadLetters(local_letters(settings)))
+    """Returns the stores of a deployment: checkpoints and breakers in Dagster's run storage, dead letters under its home."""
+    letters = LocalDeadLetters(local_letters(settings))
+    if instance is None:
+        return Stores(MemoryCheckpoints(), letters)
+    return Stores(KeyValueCheckpoints(instance), letters, SharedBreakers.of(instance))
 
 
 def local_letters(settings: Settings) -> Path:
@@ -97,7 +102,6 @@ class RunSession:
         self._connections = dict(connections or {})
         self._events = events or SilentEvents()
         self._asked = threading.Lock()
-        self._breakers = MemoryBreakers()
         self._finished: set[str] = set()
         self._schemas: Mapping[str, pa.Schema] = {}
 
@@ -163,7 +167,6 @@ class RunSession:
             dead_letter_destination=None
             if letters is None
             else _with(letters.destination, letters.connection_name, self._connections),
-            breakers=self._breakers,
             fingerprint=self.compiled.physical.fingerprint,
         )
 
@@ -186,6 +189,7 @@ def run_context(settings: Settings, stores: Stores, **of_run: Any) -> RunContext
         home=settings.home,
         checkpoints=stores.checkpoints,
         dead_letters=stores.dead_letters,
+        breakers=stores.breakers,
         memory_limit=settings.memory,
         threads=settings.threads,
         allow_python=settings.allow_python,

@@ -1,10 +1,10 @@
-"""What the engine needs kept for it: checkpoints, dead letters and events; where they are kept is decided elsewhere."""
+"""What the engine needs kept for it: checkpoints, dead letters, events, breakers; where they are kept is decided elsewhere."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from datetime import datetime
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
 from typing import Protocol
 
 from dsl.contracts.rows import Rejection
@@ -126,3 +126,48 @@ class EventSink(Protocol):
 
     def emit(self, event: Event) -> None:
         """Takes one event; must not raise and must not wait long."""
+
+
+@dataclass(frozen=True)
+class Health:
+    """What is known of one system.
+
+    Attributes:
+        failures: Failures in a row.
+        open_until: No call before this time but one probe after it; None while closed.
+        since: When the present pause began; None while closed.
+        opening: How often it has been opened, a failed probe included: answers to calls of another opening say nothing.
+        probe: The number of the last probe that was let through since then; 0 if none was.
+    """
+
+    failures: int = 0
+    open_until: datetime | None = None
+    since: datetime | None = None
+    opening: int = 0
+    probe: int = 0
+
+    @property
+    def closed(self) -> bool:
+        """Whether every call is let through."""
+        return self.open_until is None
+
+    def paused(self, now: datetime, length: timedelta) -> Health:
+        """The same with a pause that begins now."""
+        return replace(self, since=now, open_until=now + length)
+
+    def opened(self, now: datetime, length: timedelta) -> Health:
+        """The same after one more failure, which opens it."""
+        return Health(self.failures + 1, opening=self.opening + 1).paused(now, length)
+
+
+class BreakerStore(Protocol):
+    """Keeps the health of systems; shared by every process that should share a breaker. Its calls may wait for a database."""
+
+    def get(self, key: str) -> Health:
+        """What is known of a system; may be a little old."""
+
+    def swap(self, key: str, before: Health, after: Health) -> bool:
+        """Replaces `before` by `after` unless somebody was faster; tells whether it did. After a refusal, `get` is fresh."""
+
+    def now(self) -> datetime | None:
+        """The time by the clock of all who share it; None where the caller's own clock serves."""

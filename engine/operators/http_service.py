@@ -20,7 +20,7 @@ from typing import Any, Protocol
 from dsl.contracts.errors import ErrorType, FatalError, UnavailableError
 from dsl.contracts.policies import RetryPolicy
 from dsl.processors.enrich import EnrichOptions
-from engine.breaker import Breaker
+from engine.breaker import Breaker, Permit
 from engine.operators.http_call import Answer, CallError, Request, refusal
 from engine.operators.json_results import MISSING, parsed
 from engine.retry import Pace, backoff, may_retry
@@ -115,13 +115,13 @@ class Service:
 
     async def _call(self, request: Request, rows: int) -> Any:
         await self._turn(rows)
-        await self._admitted()
+        permit = await self._admitted()
         try:
             document = self._judged(await self._answer(request))
         except CallError as error:
-            self._noted(error)
+            await self._noted(error, permit)
             raise
-        self._noted(None)
+        await self._noted(None, permit)
         return document
 
     def _judged(self, answer: Answer) -> Any:
@@ -136,15 +136,14 @@ class Service:
             told = f"the answer is not JSON ({error})" if answer.body else f"the answer ({answer.status}) is empty"
             raise CallError("http_not_json", told, error_type=ErrorType.TRANSIENT) from error
 
-    def _noted(self, error: CallError | None) -> None:
+    async def _noted(self, error: CallError | None, permit: Permit | None) -> None:
         if error is not None and error.after and error.error_type in {ErrorType.THROTTLED, ErrorType.UNAVAILABLE}:
             self._resume_at = max(self._resume_at, time.monotonic() + error.after)
-        if self.breaker is None:
+        if self.breaker is None or permit is None:
             return
-        if error is not None and error.down:
-            self.breaker.failed()
-        else:
-            self.breaker.succeeded()
+        down = error is not None and error.down
+        # Where processes share it, a breaker asks a database: other calls go on meanwhile.
+        await asyncio.to_thread(self.breaker.failed if down else self.breaker.succeeded, permit)
 
     async def _turn(self, rows: int) -> None:
         while (left := self._resume_at - time.monotonic()) > 0:  # noqa: ASYNC110 - the pause may have grown meanwhile
@@ -152,19 +151,18 @@ class Service:
         if self.pace is not None:
             await asyncio.sleep(self.pace.claim(rows=rows, requests=1).total_seconds())
 
-    async def _admitted(self) -> None:
+    async def _admitted(self) -> Permit | None:
         until: float | None = None
         while self.breaker is not None:
             try:
-                self.breaker.admit()
+                return await asyncio.to_thread(self.breaker.admit)
             except UnavailableError as refused:
                 until = until or time.monotonic() + (refused.after or 0.0)
                 if time.monotonic() >= until:
                     message = f"{refused.where}: {refused.message}"
                     raise CallError("http_breaker_open", message, error_type=ErrorType.UNAVAILABLE) from refused
-            else:
-                return
             await asyncio.sleep(min(_LOOK_SECONDS, max(until - time.monotonic(), 0.01)))
+        return None
 
     async def _answer(self, request: Request) -> Answer:
         if self._refused is not None:

@@ -8,6 +8,8 @@ test that fails when an upgrade of Dagster changes what this rests on.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
 
 import sqlalchemy as sa
 from dagster import DagsterInstance
@@ -17,6 +19,12 @@ from dagster._core.storage.runs.sql_run_storage import SqlRunStorage
 from dsl.contracts.errors import FatalError, UnavailableError
 
 LONGEST_KEY = 255
+_NOW: Mapping[str, sa.ColumnElement[Any]] = {
+    "sqlite": sa.func.strftime("%Y-%m-%dT%H:%M:%f", "now"),
+    "postgresql": sa.func.clock_timestamp(),
+    "mysql": sa.func.utc_timestamp(sa.literal_column("6")),
+}
+"""Each database's own clock, in UTC or aware, as it is at the moment of the call."""
 
 
 class KeyValues:
@@ -38,6 +46,16 @@ class KeyValues:
     def get(self, key: str) -> str | None:
         """Returns the value of a key, or None."""
         return self._storage.get_cursor_values({key}).get(key)
+
+    def read(self, key: str) -> tuple[str | None, datetime]:
+        """Returns the value of a key, or None, and the time by the database's own clock, aware, in UTC."""
+        table = KeyValueStoreTable
+        value = sa.select(table.c.value).where(table.c.key == key).scalar_subquery()
+        with self._storage.connect() as connection:
+            row = connection.execute(sa.select(value, _NOW[connection.dialect.name])).one()
+        held, now = row
+        time = datetime.fromisoformat(now) if isinstance(now, str) else now
+        return held, time.replace(tzinfo=UTC) if time.tzinfo is None else time.astimezone(UTC)
 
     def put(self, key: str, value: str) -> None:
         """Sets a key, whatever it held.
