@@ -86,7 +86,7 @@ def connect(connection: SnowflakeConnection, schema: str = "") -> Any:
             database=connection.database,
             schema=schema or connection.schema,
             protocol=str(connection.protocol),
-            **{name: value for name, value in address.items() if value is not None},
+            **{name: value for name, value in address.items() if value},
             autocommit=True,
             paramstyle="qmark",
             login_timeout=max(1, int(connection.connect_timeout.total_seconds())),
