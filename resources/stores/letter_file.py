@@ -25,12 +25,13 @@ from resources.formats.json_values import from_rows, to_lines
 FILE = "dead_letters.sqlite"
 VERSION = 2
 
+# Ids are hashes: in a table ordered by them every new row would dirty another page.
 _TABLES = """
 CREATE TABLE IF NOT EXISTS schemas (id TEXT PRIMARY KEY, arrow TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS letters (
-    id TEXT PRIMARY KEY, key TEXT NOT NULL, epoch INTEGER NOT NULL, node TEXT NOT NULL, code TEXT NOT NULL,
+    id TEXT NOT NULL PRIMARY KEY, key TEXT NOT NULL, epoch INTEGER NOT NULL, node TEXT NOT NULL, code TEXT NOT NULL,
     reason TEXT NOT NULL, run_id TEXT NOT NULL, rejected_at TEXT NOT NULL, schema TEXT NOT NULL, row TEXT NOT NULL
-) WITHOUT ROWID;
+);
 CREATE INDEX IF NOT EXISTS letters_by_stream ON letters (key, code, rejected_at);
 """
 _ADDED = {
@@ -42,7 +43,7 @@ _ADDED = {
 }
 # The first index answers `groups` without touching a row; the others find what a replay or a lineage asks for.
 _MORE = """
-CREATE INDEX IF NOT EXISTS letters_by_fault ON letters (key, status, node, code, pattern, rejected_at);
+CREATE INDEX IF NOT EXISTS letters_by_fault ON letters (key, status, node, code, pattern, rejected_at, id);
 CREATE INDEX IF NOT EXISTS letters_by_origin ON letters (replay_of) WHERE replay_of <> '';
 CREATE INDEX IF NOT EXISTS letters_by_entry ON letters (key, status, entry, fingerprint, schema, epoch);
 CREATE TABLE IF NOT EXISTS deliveries (

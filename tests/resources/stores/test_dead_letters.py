@@ -57,7 +57,12 @@ def test_a_row_comes_back_with_its_types(store: LocalDeadLetters) -> None:
 
 def test_found_by_workflow_code_and_reason(store: LocalDeadLetters) -> None:
     store.add(
-        [letter(1, reason="not a number: 'x'"), letter(2, reason="not a number: 'y'"), letter(3, code="not_null", reason="empty"), letter(4, key="w2/s/0")]
+        [
+            letter(1, reason="not a number: 'x'"),
+            letter(2, reason="not a number: 'y'"),
+            letter(3, code="not_null", reason="empty"),
+            letter(4, key="w2/s/0"),
+        ]
     )
     found = [(each.key, each.code, each.pattern, each.count) for each in store.groups()]
     assert found == [
