@@ -7,6 +7,7 @@ import errno
 import importlib
 import logging
 import os
+import threading
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
@@ -239,6 +240,11 @@ def proxy(place: Place, monkeypatch: pytest.MonkeyPatch) -> Iterator[FaultProxy]
     monkeypatch.setattr("resources.snowflake.client._REQUEST_SECONDS", 3)
     with fault_proxy(place.database.host, place.database.port) as made:
         yield made
+        # What the driver gave up, it aborts later from a thread of its own: the network stays until it has.
+        made.heal()
+        for each in threading.enumerate():
+            if isinstance(each, threading.Timer):
+                each.join(10)
 
 
 def through(proxy: FaultProxy, place: Place) -> SnowflakeDestination:
