@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pyarrow as pa
 import pytest
 from dagster import AssetKey
 
+from dsl.contracts.errors import FencedError, HeadraceError
+from engine.context import SilentEvents
 from etl_defs.kept_code import FOLDER
 from etl_defs.naming import TAG_REPLAY_OF, TAG_WORKFLOW
+from etl_defs.replays import Replay
+from etl_defs.runner import stores_of
 from resources.memory.tables import table
 from resources.stores.letter_choice import Choice
 from tests.etl_defs.location import copy
@@ -300,3 +306,78 @@ def test_a_target_that_fails_leaves_the_rest_to_the_next_replay(tmp_path: Path) 
         assert held.replay().success
         assert held.statuses() == {"replayed": 4}
         assert _ids(held) == [0, 1, 2, 3, 4]
+
+
+def test_of_two_replays_at_once_the_first_is_fenced(tmp_path: Path) -> None:
+    with letters_of(tmp_path, a=copy("a", more=f"{DLQ}\n  checkpoint: {{rows: 1}}")) as held:
+        held.location.fill("users")
+        _refusing(held, 0, 1, 2, 3)
+        held.run()
+        _refusing(held)
+        reached, go_on, outcomes = threading.Event(), threading.Event(), list[HeadraceError]()
+
+        def freeze() -> None:
+            reached.set()
+            go_on.wait()
+
+        def replay(run_id: str) -> None:
+            stores = stores_of(held.instance, held.location.library.settings)
+            try:
+                Replay(held.location.library, "a", stores).run(
+                    Choice(), run_id=run_id, logical_time=datetime.now(UTC), events=SilentEvents()
+                )
+            except HeadraceError as error:
+                outcomes.append(error)
+
+        table("copied", held.location.space).fail("write", 2, freeze)
+        frozen = threading.Thread(target=replay, args=("first",))
+        frozen.start()
+        reached.wait()
+        replay("second")
+        assert not outcomes
+        assert held.statuses() == {"replayed": 4}
+        go_on.set()
+        frozen.join()
+        assert [type(each) for each in outcomes] == [FencedError]
+        assert _ids(held) == [0, 1, 2, 3, 4]
+        assert held.statuses() == {"replayed": 4}
+
+
+@pytest.mark.parametrize("kind", ["memory", "duckdb", "sqlite"])
+def test_letters_at_a_connection_are_replayed_too(tmp_path: Path, kind: str) -> None:
+    config = "space: SPACE" if kind == "memory" else f"path: {tmp_path}/letters.{kind}"
+    shared = f"connection:\n  name: letters\n  type: {kind}\n  config: {{{config}}}\n"
+    text = CASTING.replace(
+        "  on_error: dlq\n", "  on_error: dlq\n  dead_letter: {destination: letters, table: refused}\n"
+    )
+    with letters_of(tmp_path / "deployment", a=text, letters=shared) as held:
+        held.location.fill("users", POISON)
+        held.run()
+        assert held.statuses() == {}
+        assert held.replay(code="nothing").success, "it takes them over, and replays none"
+        assert held.statuses() == {"kept": 2}
+        for each in held.held():
+            held.edit(each.letter.id, name="5")
+        for _ in range(2):
+            assert held.replay().success
+        assert _ids(held) == [1, 2, 3, 4]
+        assert held.statuses() == {"replayed": 2}
+
+
+def test_rows_that_a_reader_could_not_read_need_an_edit(tmp_path: Path) -> None:
+    (tmp_path / "in.csv").write_text("id,name\n1,a\n2\n3,c\n", encoding="utf-8")
+    text = copy("a", more=DLQ).replace(
+        "type: memory\n    config: {table: users, space: SPACE}",
+        f"type: file\n    config: {{root: {tmp_path}, path: in.csv}}",
+        1,
+    )
+    with letters_of(tmp_path / "deployment", a=text) as held:
+        held.run()
+        [one] = held.held()
+        assert (one.letter.entry, one.letter.rejection.code) == ("source", "malformed")
+        done = held.replay()
+        assert not done.success
+        assert "the reader could not read them" in failure_of(done)
+        held.store.edit(one.letter.id, pa.RecordBatch.from_pylist([{"id": 2, "name": "b"}]))
+        assert held.replay().success
+        assert _ids(held) == [1, 2, 3]
