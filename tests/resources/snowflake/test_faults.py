@@ -47,6 +47,9 @@ MADE_UP: dict[str, Any] = {
 }
 LOCAL = SnowflakeConnection(**MADE_UP, host="127.0.0.1", protocol=Protocol.HTTP, connect_timeout=timedelta(seconds=1))
 
+# The driver aborts what took too long from a thread of its own, which fails loudly while the network is gone.
+pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+
 
 def target(place: Place, **options: Any) -> SnowflakeDestination:
     return SnowflakeDestination(**{"connection": place.connection, "table": "target", **options})
