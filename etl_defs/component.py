@@ -17,7 +17,7 @@ from dagster import Component, ComponentLoadContext, Definitions
 
 from etl_defs.library import Library
 from etl_defs.repository import WorkflowRepository
-from etl_defs.settings import read_settings
+from etl_defs.settings import SettingError, read_settings
 
 
 class WorkflowsModel(pydantic.BaseModel):
@@ -25,7 +25,7 @@ class WorkflowsModel(pydantic.BaseModel):
 
     model_config = pydantic.ConfigDict(extra="forbid")
 
-    path: str = pydantic.Field(description="Folder of workflow files, relative to this file.")
+    path: str = pydantic.Field(description="Folder of workflow files, or one of them, relative to this file.")
 
 
 class Workflows(Component):
@@ -41,10 +41,17 @@ class Workflows(Component):
 
     @classmethod
     def load(cls, attributes: Any, context: ComponentLoadContext) -> Workflows:
-        """Returns the component that the attributes describe."""
+        """Returns the component that the attributes describe.
+
+        Raises:
+            SettingError: There is no such folder.
+        """
         if isinstance(attributes, Mapping):
             attributes = WorkflowsModel(**attributes)
-        return cls((context.path / attributes.path).resolve())
+        path = (context.path / attributes.path).resolve()
+        if not path.exists():
+            raise SettingError(f"{context.path}: `path: {attributes.path}` leads to {path}, which does not exist")
+        return cls(path)
 
     def build_defs(self, context: ComponentLoadContext) -> Definitions:
         """Returns the definitions of all workflows of the folder; broken ones stand as jobs that fail."""
