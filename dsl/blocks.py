@@ -18,6 +18,7 @@ from dsl.contracts.policies import (
     RetryPolicy,
 )
 from dsl.contracts.spec import spec_of
+from dsl.diagnostics import Diagnostics
 from dsl.document import Entry, Map, Scalar
 from dsl.options import OptionReader
 from dsl.scalars import FAULTY
@@ -31,6 +32,7 @@ BLOCKS: dict[str, type] = {
     "checkpoint": CheckpointPolicy,
 }
 SINGLE: dict[str, type] = {"timeout": timedelta, "parallelism": int, "partitions": int}
+FALLBACK = "fallback"
 POLICY_KEYS = (*BLOCKS, *SINGLE, "on_error")
 
 
@@ -106,16 +108,41 @@ def _positive(entry: Entry, reader: OptionReader) -> Any:
 
 def _on_error(entry: Entry, reader: OptionReader) -> dict[str, Any]:
     value = entry.value
-    if isinstance(value, Map):
-        reader.unknown_keys(value, ("fallback",), ("on_error",))
-        fallback = value.get("fallback")
-        if isinstance(fallback, Scalar) and fallback.value is not None:
-            return {"fallback": reader.value(str, fallback, ("on_error", "fallback"))}
-        reader.found.add(
-            value.span,
-            Code.MISSING_KEY,
-            "on_error wants a word or {fallback: …}",
-            "write fail, drop, dlq, or {fallback: NAME}",
+    if not isinstance(value, Map):
+        return {"on_error": reader.value(OnError, value, ("on_error",))}
+    reader.unknown_keys(value, (FALLBACK, "otherwise"), ("on_error",))
+    fallback = value.get(FALLBACK)
+    if fallback is None or (isinstance(fallback, Scalar) and fallback.value is None):
+        hint = "write fail, drop, dlq, or {fallback: …} at an enrich step"
+        reader.found.add(value.span, Code.MISSING_KEY, "on_error wants a word or {fallback: …}", hint)
+    otherwise = value.get("otherwise")
+    return {} if otherwise is None else {"on_error": reader.value(OnError, otherwise, ("on_error", "otherwise"))}
+
+
+def with_fallback(node: Map, config: Map | None, found: Diagnostics) -> Map | None:
+    """Returns the configuration of an `enrich` step with what its `on_error` says of a fallback, as if it stood there."""
+    entry = _fallback_of(node)
+    if entry is None or config is None:
+        return config
+    if config.entry(FALLBACK) is not None:
+        found.add(entry.span, Code.OPTIONS, "the fallback stands in the config as well", "say it once")
+        return config
+    return dataclasses.replace(config, entries=(*config.entries, entry))
+
+
+def refuse_fallback(node: Map, owner: str, found: Diagnostics) -> None:
+    """Notes a fallback where nothing could stand in: of a system's rows there is no second source, and a commit has one place."""
+    entry = _fallback_of(node)
+    if entry is not None:
+        said = f"a fallback in {owner}: only an enrich step can have one"
+        found.add(
+            entry.span,
+            Code.OPTIONS,
+            said,
+            "write on_error: fail, drop or dlq; retry and circuit_breaker make it patient",
         )
-        return {}
-    return {"on_error": reader.value(OnError, value, ("on_error",)), "fallback": None}
+
+
+def _fallback_of(node: Map) -> Entry | None:
+    value = node.get("on_error")
+    return value.entry(FALLBACK) if isinstance(value, Map) else None

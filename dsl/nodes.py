@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from dsl.blocks import POLICY_KEYS, read_policies
+from dsl.blocks import POLICY_KEYS, read_policies, refuse_fallback, with_fallback
 from dsl.codes import Code
 from dsl.contracts.policies import Policies
 from dsl.diagnostics import Diagnostics, Span
@@ -134,15 +134,19 @@ class NodesReader:
         fed = ("inputs",) if inputs is None and role is not Role.SOURCE else ()
         reader.unknown_keys(node, (*_COMMON_KEYS, *_ROLE_KEYS[role], *own, *fed))
         kind, place = kind_of(node, f"{role} {name!r}", self._found)
-        config = node.entry("config")
+        entry, config = node.entry("config"), map_of(node, "config", reader)
+        if role is Role.TRANSFORMATION and kind == "enrich":
+            config = with_fallback(node, config, self._found)
+        else:
+            refuse_fallback(node, f"{role} {name!r}", self._found)
         yield Declaration(
             name=name,
             role=role,
             kind=kind,
             span=span,
             kind_span=place,
-            config=map_of(node, "config", reader),
-            config_span=config.span if config is not None else span,
+            config=config,
+            config_span=entry.span if entry is not None else span,
             inputs=self._inputs(node, name, role) if inputs is None else inputs,
             policies=read_policies(node, self._policies, reader),
             connection=_input(node, "connection", reader),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from dsl.blocks import POLICY_KEYS, read_policies
+from dsl.blocks import POLICY_KEYS, read_policies, refuse_fallback
 from dsl.codes import Code
 from dsl.contracts.policies import Policies
 from dsl.diagnostics import Diagnostics, Span, did_you_mean
@@ -104,6 +104,7 @@ class _WorkflowReader:
         """Reads all of it."""
         self._reader.unknown_keys(self._body, WORKFLOW_KEYS)
         policies = read_policies(self._body, Policies(), self._reader)
+        refuse_fallback(self._body, "a workflow", self._reader.found)
         reader = NodesReader(self._body, policies, self._found)
         nodes = tuple(reader.nodes())
         check_graph(nodes, reader.unread, self._found)

@@ -22,6 +22,7 @@ from dsl.contracts.secret import Secret
 from dsl.contracts.spec import Option, spec_of
 from dsl.endpoints import SYNC_MODE
 from dsl.processors import PROCESSORS
+from dsl.processors.fallback import EnrichFallback
 from dsl.schedule import Schedule, Trigger
 from dsl.workflow import NAME, Mode, Role
 
@@ -101,16 +102,17 @@ def _workflow() -> Schema:
 
 
 def _policies() -> Schema:
+    words: Schema = {"enum": [each.value for each in OnError]}
     fallback = {
         "type": "object",
         "required": ["fallback"],
         "additionalProperties": False,
-        "properties": {"fallback": {}},
+        "properties": {"fallback": _type(EnrichFallback), "otherwise": words},
     }
     return {
         **{name: {"$ref": f"#/$defs/{name}"} for name in BLOCKS},
         **{name: _type(kind) for name, kind in SINGLE.items()},
-        "on_error": {"oneOf": [{"enum": [each.value for each in OnError]}, fallback]},
+        "on_error": {"oneOf": [words, fallback]},
     }
 
 

@@ -63,11 +63,12 @@ class Rejected:
 
 @dataclass
 class Ledger:
-    """The books of some batches: counts by node, and the rows that were refused."""
+    """The books of some batches: counts by node, the rows that were refused, and how many go on with a fallback."""
 
     counts: dict[str, Counts] = field(default_factory=dict)
     rejected: list[Rejected] = field(default_factory=list)
     codes: dict[str, int] = field(default_factory=dict)
+    fallbacks: dict[str, int] = field(default_factory=dict)
 
     def count(self, node: str) -> Counts:
         """The node's counts, to be added to."""
@@ -81,8 +82,15 @@ class Ledger:
             code = f"{each.rejection.node}/{each.rejection.code}"
             self.codes[code] = self.codes.get(code, 0) + 1
 
+    def stand_in(self, node: str, fallbacks: Mapping[str, int]) -> None:
+        """Notes rows of a node that go on with something else than what was asked for."""
+        for name, rows in fallbacks.items():
+            self.fallbacks[f"{node}/{name}"] = self.fallbacks.get(f"{node}/{name}", 0) + rows
+
     def add(self, other: Ledger) -> None:
         """Adds the books of other batches to these."""
+        for name, rows in other.fallbacks.items():
+            self.fallbacks[name] = self.fallbacks.get(name, 0) + rows
         for node, counts in other.counts.items():
             self.count(node).add(counts)
         self.rejected.extend(other.rejected)

@@ -104,6 +104,7 @@ class StageReport:
         schema: What arrived at the writer.
         preview: The first rows that arrived at the writer (about ten), unmasked.
         rejected_by_code: Rejected rows by node and code: `{"2_mapping/conversion": 3}`.
+        fallbacks: Rows that went on with something else than their service's answer: `{"2_enrich/stale_cache": 3}`.
     """
 
     stage: str
@@ -120,6 +121,7 @@ class StageReport:
     schema: pa.Schema
     preview: pa.Table
     rejected_by_code: Mapping[str, int] = field(default_factory=dict)
+    fallbacks: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def bytes_written(self) -> int:
@@ -148,6 +150,7 @@ class StageReport:
             "seconds": round(self.seconds, 3),
             "schema": {each.name: str(each.type) for each in self.schema},
             "rejected_by_code": dict(self.rejected_by_code),
+            "fallbacks": dict(self.fallbacks),
             "nodes": [_node_json(each) for each in self.nodes],
         }
 

@@ -128,6 +128,7 @@ class Totals:
             schema=self.schema,
             preview=pa.Table.from_batches(self.preview, schema=self.schema),
             rejected_by_code=dict(self.ledger.codes),
+            fallbacks=dict(self.ledger.fallbacks),
         )
 
     def _folds(self, key: str) -> bool:

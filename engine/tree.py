@@ -237,6 +237,8 @@ class OpenApply(OpenStep):
         done: Isolated[Outcome] = isolate(flow.rows, operator.process, self._shop.check)
         refused = done.rejections(self._node.node) + [each for result in done.results for each in result.failed]
         self._numbering.refuse(flow.ledger, self.key, flow.anchor, refused)
+        for each in done.results:
+            flow.ledger.stand_in(self._node.node, each.fallbacks)
         counts = flow.ledger.count(self.key)
         pieces = [
             conform_one(each.passed, self.schema, self._node.node) for each in done.results if each.passed.num_rows

@@ -67,7 +67,7 @@ def failed_check(key: AssetKey, error: BaseException) -> AssetCheckResult | None
 def _dead_letters(key: AssetKey, report: StageReport, budget: DeadLetterPolicy) -> AssetCheckResult:
     books = report.reconciliation
     rejected, ratio = books.rejected, books.rejected / books.read if books.read else 0.0
-    used = _share_of_budget(rejected, ratio, budget)
+    used, helped = _share_of_budget(rejected, ratio, budget), sum(report.fallbacks.values())
     severity = AssetCheckSeverity.ERROR if used is not None and used > 1 else AssetCheckSeverity.WARN
     passed = rejected == 0 or (used is not None and used < NEAR)
     allowed = "no budget is declared" if used is None else f"{used:.0%} of the budget"
@@ -76,10 +76,11 @@ def _dead_letters(key: AssetKey, report: StageReport, budget: DeadLetterPolicy) 
         asset_key=key,
         check_name=DEAD_LETTERS,
         severity=severity,
-        description=f"{rejected:,} of {books.read:,} rows were rejected ({allowed})"
-        if rejected
-        else "No row was rejected",
-        metadata={"rejected": rejected, "ratio": ratio},
+        description=(
+            f"{rejected:,} of {books.read:,} rows were rejected ({allowed})" if rejected else "No row was rejected"
+        )
+        + (f"; {helped:,} went on with a fallback" if helped else ""),
+        metadata={"rejected": rejected, "ratio": ratio, "with_fallback": helped},
     )
 
 

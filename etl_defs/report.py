@@ -92,6 +92,9 @@ def metadata_of(
     if report.rejected_by_code:
         found["rejected_by_reason"] = MetadataValue.json(dict(report.rejected_by_code))
         found["dead_letters"] = MetadataValue.text(dead_letters)
+    if report.fallbacks:
+        found["rows_with_fallback"] = MetadataValue.int(sum(report.fallbacks.values()))
+        found["fallbacks"] = MetadataValue.json(dict(report.fallbacks))
     if plan:
         found["plan"] = MetadataValue.md(fenced(plan, "sql"))
     return found

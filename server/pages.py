@@ -101,9 +101,9 @@ def _workflow() -> Iterator[str]:
 
 def _plain_policies() -> Iterator[tuple[str, str]]:
     """Yields the blocks that are one value, with their defaults."""
-    words = " \\| ".join([*OnError, "{fallback: …}"])
+    words = " \\| ".join([*OnError, "{fallback: …, otherwise: …}"])
     for each in dataclasses.fields(Policies):
-        if each.name not in {*BLOCKS, "fallback"}:
+        if each.name not in BLOCKS:
             key = f"`{each.name}`: {words}" if each.name == "on_error" else f"`{each.name}`"
             yield key, "" if each.default is None else f"`{each.default}`"
 

@@ -91,7 +91,6 @@ class Policies:
     rate_limit: RateLimit | None = None
     circuit_breaker: CircuitBreakerPolicy | None = None
     on_error: OnError = OnError.FAIL
-    fallback: str | None = None
     dead_letter: DeadLetterPolicy = DeadLetterPolicy()
     checkpoint: CheckpointPolicy = CheckpointPolicy()
     parallelism: int = 1

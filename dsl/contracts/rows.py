@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 import pyarrow as pa
 
@@ -49,12 +50,14 @@ class Outcome:
         failed: The rows that were refused.
         filtered: How many rows were left out on purpose.
         expanded: How many rows came out beyond one for each that went in (unnest).
+        fallbacks: How many of the passed rows go on with something else than what was asked for, by what stood in.
     """
 
     passed: pa.RecordBatch
     failed: tuple[Rejection, ...] = ()
     filtered: int = 0
     expanded: int = 0
+    fallbacks: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

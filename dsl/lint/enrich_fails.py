@@ -21,7 +21,9 @@ class EnrichFailsRun(Rule):
     def findings(self, workflow: BoundWorkflow) -> Iterator[Finding]:
         """Yields every enrichment that nobody decided about."""
         for node in workflow.nodes:
-            undecided = getattr(node.options, "on_error", None) is None and node.policies.fallback is None
+            undecided = (
+                getattr(node.options, "on_error", None) is None and getattr(node.options, "fallback", None) is None
+            )
             if node.kind == "enrich" and undecided and node.policies.on_error is OnError.FAIL:
                 said = f"the first row that the service of {node.name!r} refuses fails the run"
                 yield self.found(node.spans.node, said, "write on_error: dlq, or in its config on_error: fail")

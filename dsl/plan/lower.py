@@ -211,7 +211,7 @@ def _share(below: Transform, chain: list[Transform]) -> bool:
 
 
 def _row_policy(node: Transform) -> tuple[object, ...]:
-    return node.policies.on_error, node.policies.fallback, node.policies.dead_letter
+    return node.policies.on_error, node.policies.dead_letter
 
 
 def _after(root: PhysicalNode) -> tuple[str, ...]:

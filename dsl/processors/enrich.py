@@ -18,6 +18,7 @@ from dsl.expressions import ExpressionError, compile_template, parse_type
 from dsl.expressions.types import show
 from dsl.plan.logical import Lineage
 from dsl.processors.columns import Field, Path, field_at, of_columns, split, type_of, with_paths
+from dsl.processors.fallback import EnrichFallback, fallback_fits
 from dsl.processors.kind import ProcessorKind
 from dsl.processors.step import NOTHING, Planned, Step
 
@@ -167,6 +168,11 @@ class EnrichOptions:
         default=None,
         doc="What becomes of a row whose request fails for good: as the node's `on_error`, or `keep` it with NULL results.",
     )
+    fallback: EnrichFallback | None = option(
+        default=None,
+        doc="What stands in for the answer of a request that fails for good.",
+        example={"skip_field": True},
+    )
     missing_status: tuple[int, ...] = option(
         default=(), doc="Statuses that mean there is nothing to add, such as 404: the results are NULL.", advanced=True
     )
@@ -193,6 +199,10 @@ class EnrichOptions:
             raise OptionError("body_template", "a GET has no body", "set method: POST")
         if self.batch is not None and (self.body_template is None or "{{" in self.url):
             raise OptionError("batch", "rows of one request share its address and need a body", "set body_template")
+        if self.fallback is not None and self.on_error is EnrichError.KEEP:
+            raise OptionError("on_error", "keep is a fallback of its own", "write skip_field: true in the fallback")
+        if self.batch is not None and self.fallback is not None and "{{" in (self.fallback.url or ""):
+            raise OptionError("fallback.url", "rows of one request share its address", "leave values out of it")
         if not self.result_mapping:
             raise OptionError("result_mapping", "nothing of the answer is used", "list {source, destination} pairs")
 
@@ -202,7 +212,8 @@ class EnrichOptions:
         Raises:
             ValueError: A destination leads through a column that is no struct.
         """
-        return with_paths(schema, {split(each.destination): each.field for each in self.result_mapping})
+        stamp = {} if self.fallback is None else self.fallback.stamps
+        return with_paths(schema, {split(each.destination): each.field for each in self.result_mapping} | stamp)
 
 
 def plan(step: Step) -> Planned:
@@ -210,12 +221,12 @@ def plan(step: Step) -> Planned:
     options = step.node.options
     assert isinstance(options, EnrichOptions)  # noqa: S101 - the table of kinds says so
     read = _columns_read(step, options)
-    if not _destinations_fit(step, options) or read is None:
+    if not (_destinations_fit(step, options) and _fallback_fits(step, options)) or read is None:
         return NOTHING
     schema = step.input.schema
     policies = step.node.policies
     if options.on_error not in {None, EnrichError.KEEP}:
-        policies = replace(policies, on_error=OnError(str(options.on_error)), fallback=None)
+        policies = replace(policies, on_error=OnError(str(options.on_error)))
     written = frozenset(split(each.destination)[0] for each in options.result_mapping)
     return Planned(
         schema=None if schema is None else options.output_schema(schema),
@@ -232,6 +243,8 @@ def _columns_read(step: Step, options: EnrichOptions) -> frozenset[str] | None:
         ("url", options.url, "url"),
         ("body_template", options.body_template, "json"),
     ]
+    if options.fallback is not None:
+        templates.append(("fallback.url", options.fallback.url, "url"))
     for name, text, context in templates:
         if text is None:
             continue
@@ -239,9 +252,16 @@ def _columns_read(step: Step, options: EnrichOptions) -> frozenset[str] | None:
             compiled = compile_template(text, step.input.schema, context)
             read = None if read is None else read | compiled.columns
         except ExpressionError as error:
-            step.fault(error.code, error.message, error.hint, name, index=error.index)
+            step.fault(error.code, error.message, error.hint, *name.split("."), index=error.index)
             read = None
     return read
+
+
+def _fallback_fits(step: Step, options: EnrichOptions) -> bool:
+    if options.fallback is None:
+        return True
+    results = {each.destination: each.field for each in options.result_mapping}
+    return fallback_fits(step, options.fallback, results, options.cache.ttl if options.cache.entries else timedelta())
 
 
 def _destinations_fit(step: Step, options: EnrichOptions) -> bool:

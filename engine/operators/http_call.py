@@ -25,6 +25,8 @@ _KINDS: Final = {
     504: ErrorType.UNAVAILABLE,
 }
 
+_UNANSWERED: Final = frozenset({ErrorType.TRANSIENT, ErrorType.TIMEOUT, ErrorType.THROTTLED, ErrorType.UNAVAILABLE})
+
 
 @dataclass(frozen=True)
 class Request:
@@ -83,6 +85,11 @@ class CallError(RetryableError):
     ) -> None:
         super().__init__(message, error_type=error_type, after=after)
         self.code, self.down, self.splits = code, down, splits
+
+    @property
+    def unanswered(self) -> bool:
+        """Whether the service gave no answer, so that another one may."""
+        return self.error_type in _UNANSWERED
 
     def after_tries(self, tries: int) -> CallError:
         """The same, saying how often it was tried."""

@@ -51,6 +51,7 @@ class Service:
         renew: Resolves the headers once more.
         breaker: The service's, if it has one.
         pace: Holds the calls to the node's rate limit, if it has one.
+        waits: Whether calls wait for an open breaker; else they fail at once, because something stands in.
     """
 
     client: Client
@@ -61,6 +62,7 @@ class Service:
     renew: Callable[[], Mapping[str, str]]
     breaker: Breaker | None = None
     pace: Pace | None = None
+    waits: bool = True
     _door: asyncio.Lock = field(default_factory=asyncio.Lock)
     _renewing: asyncio.Lock = field(default_factory=asyncio.Lock)
     _admits: bool = False
@@ -158,7 +160,7 @@ class Service:
                 return await asyncio.to_thread(self.breaker.admit)
             except UnavailableError as refused:
                 until = until or time.monotonic() + (refused.after or 0.0)
-                if time.monotonic() >= until:
+                if not self.waits or time.monotonic() >= until:
                     message = f"{refused.where}: {refused.message}"
                     raise CallError("http_breaker_open", message, error_type=ErrorType.UNAVAILABLE) from refused
             await asyncio.sleep(min(_LOOK_SECONDS, max(until - time.monotonic(), 0.01)))

@@ -20,11 +20,21 @@ class KeptAnswers(Generic[T]):
         entries: Answers, at most; 0 keeps none.
         size: Bytes, at most, about.
         seconds: How long an answer is good.
+        stale: How long it is kept for `stale`.
         clock: Tells seconds that only grow.
     """
 
-    def __init__(self, entries: int, size: int, seconds: float, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        entries: int,
+        size: int,
+        seconds: float,
+        clock: Callable[[], float] = time.monotonic,
+        *,
+        stale: float = 0.0,
+    ) -> None:
         self._entries, self._size, self._seconds, self._clock = entries, size, seconds, clock
+        self._longest = max(seconds, stale)
         self._kept: OrderedDict[bytes, tuple[T, int, float]] = OrderedDict()
         self.held = 0
 
@@ -33,18 +43,11 @@ class KeptAnswers(Generic[T]):
 
     def get(self, url: str, body: str | None) -> T | None:
         """The answer, or None."""
-        if not self._kept:
-            return None
-        key = _digest(url, body)
-        found = self._kept.get(key)
-        if found is None:
-            return None
-        answer, _, until = found
-        if self._clock() >= until:
-            self._drop(key)
-            return None
-        self._kept.move_to_end(key)
-        return answer
+        return self._younger(url, body, self._seconds)
+
+    def stale(self, url: str, body: str | None) -> T | None:
+        """The answer, even if it is no longer good, or None."""
+        return self._younger(url, body, self._longest)
 
     def put(self, url: str, body: str | None, answer: T, size: int) -> None:
         """Keeps an answer of so many bytes."""
@@ -54,10 +57,26 @@ class KeptAnswers(Generic[T]):
         key = _digest(url, body)
         if key in self._kept:
             self._drop(key)
-        self._kept[key] = (answer, cost, self._clock() + self._seconds)
+        self._kept[key] = (answer, cost, self._clock())
         self.held += cost
         while len(self._kept) > self._entries or self.held > self._size:
             self._drop(next(iter(self._kept)))
+
+    def _younger(self, url: str, body: str | None, seconds: float) -> T | None:
+        if not self._kept:
+            return None
+        key = _digest(url, body)
+        found = self._kept.get(key)
+        if found is None:
+            return None
+        answer, _, since = found
+        age = self._clock() - since
+        if age >= self._longest:
+            self._drop(key)
+        if age >= seconds:
+            return None
+        self._kept.move_to_end(key)
+        return answer
 
     def _drop(self, key: bytes) -> None:
         _, cost, _ = self._kept.pop(key)

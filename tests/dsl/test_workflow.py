@@ -93,15 +93,14 @@ workflow:
   timeout: 1h
   source: {type: feed, retry: {max_attempts: 7}, batch: {rows: 10}}
   transformations:
-    - {type: filter, on_error: {fallback: other}, config: {condition: a = 1}}
+    - {type: filter, on_error: drop, config: {condition: a = 1}}
     - {type: limit, on_error: fail, timeout: 1m, config: {rows: 1}}
   destination: {type: lake, parallelism: 4}
 """)
     source, kept, limited, lake = (each.policies for each in compiled.bound.nodes)
     assert (source.retry.max_attempts, source.retry.max_backoff) == (7, timedelta(seconds=5))
     assert (source.batch.rows, lake.batch.rows) == (10, 65_536)
-    assert (kept.fallback, lake.fallback, limited.fallback) == ("other", None, None)
-    assert (source.on_error, limited.on_error) == (OnError.DLQ, OnError.FAIL)
+    assert (source.on_error, kept.on_error, limited.on_error) == (OnError.DLQ, OnError.DROP, OnError.FAIL)
     assert (source.timeout, limited.timeout) == (timedelta(hours=1), timedelta(minutes=1))
     assert (source.parallelism, lake.parallelism) == (1, 4)
     assert compiled.workflow.policies.retry.max_attempts == 3

@@ -1,5 +1,7 @@
 """The asset checks of a destination. Runs no engine."""
 
+from dataclasses import replace
+
 import pyarrow as pa
 import pytest
 from dagster import AssetCheckSeverity, AssetKey
@@ -98,3 +100,12 @@ def test_an_error_is_the_answer_of_the_check_that_asks_about_it(error: Exception
 
 def test_another_error_answers_no_check() -> None:
     assert failed_check(KEY, FatalError("x")) is None
+
+
+def test_rows_that_went_on_with_a_fallback_are_told() -> None:
+    report = replace(report_of(), fallbacks={"ask/stale_cache": 1200, "ask/default": 34})
+    found = {each.check_name: each for each in check_results(KEY, report, DeadLetterPolicy(), None)}
+    rate = found[DEAD_LETTERS]
+    assert rate.passed
+    assert rate.description == "No row was rejected; 1,234 went on with a fallback"
+    assert rate.metadata["with_fallback"].value == 1234

@@ -1,12 +1,23 @@
 """What a materialization shows. Runs no engine."""
 
+from dataclasses import replace
+
 import pyarrow as pa
 import pytest
 from dagster import AssetKey
 
 from dsl.contracts.rows import WriteStats
 from engine.report import Reconciliation, StageOutcome, StageReport
-from etl_defs.report import column_lineage, fenced, is_secret_name, preview, reconciliation_line, table_schema
+from etl_defs.report import (
+    column_lineage,
+    fenced,
+    is_secret_name,
+    metadata_of,
+    preview,
+    reconciliation_line,
+    table_schema,
+)
+from resources.memory.resource import MemoryConnection, MemoryDestination
 
 
 def report_of(
@@ -109,3 +120,11 @@ def test_a_schema_as_dagster_shows_it() -> None:
 
 def test_a_block_cannot_be_left_from_inside() -> None:
     assert fenced("a ``` b").count("```") == 2
+
+
+def test_a_materialization_counts_rows_with_a_fallback() -> None:
+    destination = MemoryDestination(connection=MemoryConnection(space="s"), table="t")
+    found = metadata_of(replace(report_of(), fallbacks={"ask/stale_cache": 12, "ask/default": 3}), destination)
+    assert found["rows_with_fallback"].value == 15
+    assert found["fallbacks"].value == {"ask/stale_cache": 12, "ask/default": 3}
+    assert "fallbacks" not in metadata_of(report_of(), destination)
