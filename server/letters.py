@@ -26,6 +26,7 @@ from resources.stores.dead_letters import ANY, Held, LocalDeadLetters
 from resources.stores.letter_choice import Choice
 from resources.stores.letter_file import pattern_of
 from server.cli.deployment import YAML, compile_one, neighbours
+from server.home import prepare_home
 from server.previews import veiled_rows
 
 SHORTEST_ID = 6
@@ -87,14 +88,20 @@ class Desk:
                     return
 
 
+def deployment() -> tuple[Settings, LocalDeadLetters]:
+    """Returns the settings that a run would have, and the store of dead letters that it would use."""
+    prepare_home()
+    settings = read_settings()
+    return settings, LocalDeadLetters(local_letters(settings))
+
+
 def desk_of(workflow: str) -> Desk:
     """Returns the desk of a workflow.
 
     Args:
         workflow: Its name, or the file that holds it and nothing else.
     """
-    settings = read_settings()
-    letters = LocalDeadLetters(local_letters(settings))
+    settings, letters = deployment()
     path = Path(workflow)
     if path.suffix in YAML:
         title = compile_one(workflow, None).compiled.workflow.name
