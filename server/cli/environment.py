@@ -1,4 +1,4 @@
-"""The `.env` of the current folder, which Dagster reads as well; variables that are set already win, and nothing is printed."""
+"""The environment of a command: the `.env` of the current folder, which Dagster reads too, and where the instance is; makes nothing."""
 
 from __future__ import annotations
 
@@ -7,13 +7,20 @@ from pathlib import Path
 
 from dotenv import dotenv_values
 
+from server.home import DEFAULT_HOME
+
 FILE = Path(".env")
 
 
-def read_environment_file(file: Path = FILE) -> None:
-    """Adds the variables of a file to the environment of this process; no file is no fault."""
-    if not file.is_file():
-        return
-    for name, value in dotenv_values(file).items():
-        if value is not None:
-            os.environ.setdefault(name, value)
+def prepare_environment(file: Path = FILE) -> None:
+    """Adds the variables of a file to the environment of this process, and names the instance; no file is no fault.
+
+    Variables that are set already win. Naming the instance makes nothing: it lets every command look for dead letters
+    and exchanges where runs and the UI keep them.
+    """
+    if file.is_file():
+        for name, value in dotenv_values(file).items():
+            if value is not None:
+                os.environ.setdefault(name, value)
+    if not os.environ.get("DAGSTER_HOME"):
+        os.environ["DAGSTER_HOME"] = str(DEFAULT_HOME.absolute())

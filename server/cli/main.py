@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 import click
 
-from server.cli.environment import read_environment_file
+from server.cli.environment import prepare_environment
 from server.cli.exits import Exit
 
 COMMANDS = {
@@ -91,7 +91,7 @@ def run_command(arguments: Sequence[str]) -> int:
     """Runs one command line; whatever ends it, a person gets one sentence and a script its exit code."""
     asked: dict[str, bool] = {}
     try:
-        read_environment_file()
+        prepare_environment()
         result = cli.main([*arguments], prog_name="headrace", standalone_mode=False, obj=asked)
         sys.stdout.flush()
     except SystemExit:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -49,11 +48,11 @@ def run(path: str, name: str | None, nodes: bool, as_json: bool) -> int:
     one = compile_one(path, name)
     from server.progress import Progress
     from server.runs import launch
-    from server.tables import print_nodes, print_report, private_stderr
+    from server.tables import print_nodes, print_report
 
     workflow, physical = one.compiled.workflow, one.compiled.physical
     progress = Progress(tuple(each.id for each in physical.stages))
-    with nullcontext() if as_json else progress.shown(private_stderr()):
+    with progress.on_stderr(quiet=as_json):
         done = launch(Path(path), workflow.dagster_name, progress, beside=neighbours(Path(path)))
     code = CODES[done.ending]
     if as_json:

@@ -36,6 +36,7 @@ workflow:
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty folder, which is the current one, with no setting of Headrace's in the environment."""
+    monkeypatch.setenv("DAGSTER_HOME", "")  # a run within this process sets it: then this is undone
     for name in list(os.environ):
         if name.startswith(OWN):
             monkeypatch.delenv(name)
@@ -55,7 +56,7 @@ def orders(folder: Path) -> Path:
 
 @pytest.fixture
 def here(folder: Path, capsys: pytest.CaptureFixture[str]) -> Here:
-    """Runs the command in this process; for what starts no run of Dagster."""
+    """Runs the command in this process, which spares it loading Dagster; not for what reveals secrets."""
     del folder
 
     def run(*arguments: str) -> Ended:

@@ -39,8 +39,7 @@ workflow:
   destination: {{type: duckdb, config: {{path: out.duckdb, table: t, write_mode: overwrite}}}}
 """
     (folder / "far.yaml").write_text(text, encoding="utf-8")
-    assert without(driver, "validate", "far.yaml", cwd=folder).code == 0
-    for line in (("connectors", "check"), ("plan", "--discover"), ("run",)):
+    for line in (("connectors", "check"), ("plan", "--discover")):
         ended = without(driver, *line, "far.yaml", cwd=folder)
         assert ended.code in {1, 4}, ended.said
         assert f"headrace[{kind}]" in ended.said
