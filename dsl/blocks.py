@@ -66,6 +66,7 @@ def _block(entry: Entry, inherited: object, reader: OptionReader) -> Any:
 _BOUNDS: dict[str, tuple[float, float | None]] = {
     "max_rows": (0, None),
     "max_ratio": (0, 1),
+    "budget": (0, None),
     "backoff_multiplier": (1, None),
     "initial_backoff": (0, None),
     "max_backoff": (0, None),

@@ -9,15 +9,25 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from dsl.contracts.connectors import Clock
-from dsl.contracts.errors import RetryableError
+from dsl.contracts.errors import (
+    BudgetExceededError,
+    ErrorType,
+    FencedError,
+    HeadraceError,
+    ReconciliationError,
+    RegressionError,
+    RetryableError,
+)
 from dsl.contracts.policies import RateLimit, RetryPolicy
 
 _TICK = timedelta(milliseconds=250)
+_MENDED = frozenset({ErrorType.AUTH, ErrorType.SCHEMA, ErrorType.POISON})
+_FINAL = (FencedError, RegressionError, BudgetExceededError, ReconciliationError)
 _RANDOM = secrets.SystemRandom()
 
 
 def backoff(
-    policy: RetryPolicy, failures: int, error: RetryableError, random: Callable[[], float] = _RANDOM.random
+    policy: RetryPolicy, failures: int, error: HeadraceError, random: Callable[[], float] = _RANDOM.random
 ) -> timedelta:
     """The pause before the next try: full jitter (Brooker, "Exponential Backoff And Jitter", AWS 2015), or what the system asked.
 
@@ -32,12 +42,44 @@ def backoff(
         grown = policy.initial_backoff.total_seconds() * policy.backoff_multiplier ** (failures - 1)
     except OverflowError:
         grown = longest
-    return timedelta(seconds=max(random() * min(grown, longest), error.after or 0.0))
+    asked = error.after if isinstance(error, RetryableError) else None
+    return timedelta(seconds=max(random() * min(grown, longest), asked or 0.0))
 
 
-def may_retry(policy: RetryPolicy, failures: int, error: RetryableError) -> bool:
-    """Whether another try is allowed after so many failures in a row."""
-    return failures < policy.max_attempts and error.error_type in policy.retry_on
+def may_retry(policy: RetryPolicy, failures: int, error: HeadraceError) -> bool:
+    """Whether another try is allowed after so many failures in a row.
+
+    Of errors that a person has to mend first, those whose class the document names may be: somebody may be mending it now.
+    """
+    if failures >= policy.max_attempts or error.error_type not in policy.retry_on:
+        return False
+    return isinstance(error, RetryableError) or (error.error_type in _MENDED and not isinstance(error, _FINAL))
+
+
+@dataclass
+class RetryBudget:
+    """How many calls may be made again, so that retries do not become the load that keeps a system down (Finagle's RetryBudget).
+
+    Attributes:
+        share: Repeats for each call, at most.
+        reserve: Repeats beyond that, so that a short run can be patient.
+    """
+
+    share: float
+    reserve: int = 100
+    _calls: int = 0
+    _repeats: int = 0
+
+    def called(self) -> None:
+        """Notes a call that is no repeat."""
+        self._calls += 1
+
+    def spend(self) -> bool:
+        """Takes one repeat; tells whether there was one left."""
+        if self._repeats + 1 > self.reserve + self.share * self._calls:
+            return False
+        self._repeats += 1
+        return True
 
 
 def pause(clock: Clock, length: timedelta, ended: Callable[[], bool]) -> None:

@@ -9,7 +9,7 @@ from contextvars import copy_context
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 
-from dsl.contracts.errors import FencedError, RetryableError
+from dsl.contracts.errors import FencedError, HeadraceError, RetryableError
 from dsl.plan.physical import ExchangeScan, ExchangeWrite, PhysicalPlan, Stage
 from engine.channel import CancelledError
 from engine.context import OnRegression, RunContext, SilentEvents, SystemClock
@@ -174,7 +174,7 @@ class _Running:
             before = totals.epochs
             try:
                 outcome = attempt.run()
-            except RetryableError as error:
+            except HeadraceError as error:
                 failures = 1 if totals.epochs > before else failures + 1
                 outcome = self._after(attempt, failures, error)
             else:
@@ -185,16 +185,17 @@ class _Running:
         self._teller.tell("stage_finished", **_summary(report))
         return report
 
-    def _after(self, attempt: Attempt, failures: int, error: RetryableError) -> StageOutcome | None:
+    def _after(self, attempt: Attempt, failures: int, error: HeadraceError) -> StageOutcome | None:
         """What a failed attempt comes to: None for another one, after a pause.
 
         Raises:
-            RetryableError: It was the last one.
+            HeadraceError: It was the last one, or another one could not help.
         """
-        if (outcome := self._outcome()) is not None:
-            return outcome
         policy = attempt.retry_policy()
-        if not may_retry(policy, failures, error):
+        again = may_retry(policy, failures, error)
+        if (again or isinstance(error, RetryableError)) and (outcome := self._outcome()) is not None:
+            return outcome
+        if not again:
             raise error
         wait = backoff(policy, failures, error)
         self._teller.tell("retrying", failures=failures, seconds=round(wait.total_seconds(), 3), reason=str(error))

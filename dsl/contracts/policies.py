@@ -7,7 +7,7 @@ from datetime import timedelta
 from enum import StrEnum
 
 from dsl.contracts.errors import ErrorType
-from dsl.contracts.spec import option
+from dsl.contracts.spec import OptionError, option
 
 
 class OnError(StrEnum):
@@ -28,8 +28,21 @@ class RetryPolicy:
     backoff_multiplier: float = option(default=2.0, doc="Each pause may be this many times the one before.")
     retry_on: tuple[ErrorType, ...] = option(
         default=(ErrorType.TRANSIENT, ErrorType.TIMEOUT, ErrorType.THROTTLED, ErrorType.UNAVAILABLE),
-        doc="The error classes that are tried again.",
+        doc="The error classes that are tried again; `auth`, `schema` and `poison` only where they are named.",
     )
+    budget: float = option(
+        default=0.2,
+        doc="Share of an `enrich` step's calls that may be made again (0.2: one in five), beyond a first hundred.",
+    )
+
+    def __post_init__(self) -> None:
+        """Checks the classes.
+
+        Raises:
+            OptionError: One of them cannot be tried again.
+        """
+        if ErrorType.FATAL in self.retry_on:
+            raise OptionError("retry_on", "fatal is what trying again cannot help", "leave it out")
 
 
 @dataclass(frozen=True, kw_only=True)

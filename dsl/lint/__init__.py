@@ -7,6 +7,7 @@ from dsl.lint.append_repeats import AppendRepeats
 from dsl.lint.enrich_fails import EnrichFailsRun
 from dsl.lint.incremental_key import IncrementalWithoutKey
 from dsl.lint.missing_hour import MissingHour
+from dsl.lint.outage_rejects import OutageRejectsRows
 from dsl.lint.personal_key import PersonalKey
 from dsl.lint.plain_transport import PlainTransport
 from dsl.lint.pointless_catchup import PointlessCatchup
@@ -25,6 +26,7 @@ RULES: tuple[type[Rule], ...] = (
     PointlessCatchup,
     MissingHour,
     PlainTransport,
+    OutageRejectsRows,
 )
 
 

@@ -1,6 +1,7 @@
 """One service over HTTP, called patiently: tries, pauses, its rate and its circuit breaker; knows no rows and parses no mapping.
 
-- A call is tried again as the node's `retry` says. Where the service asks for a pause (`Retry-After`), no other call is made meanwhile.
+- A call is tried again as the node's `retry` says, within its budget. Where the service asks for a pause (`Retry-After`), no other
+  call is made meanwhile.
 - While the circuit breaker is open, calls wait; each cool-down that passes in vain counts as a failed try. So an outage slows a run
   down instead of sending every row where `on_error` says; `total` bounds what a row waits.
 - 401 and 403 end the run: a refused credential is refused for every row, and a service may lock the account that goes on trying. So
@@ -23,9 +24,10 @@ from dsl.processors.enrich import EnrichOptions
 from engine.breaker import Breaker, Permit
 from engine.operators.http_call import Answer, CallError, Request, refusal
 from engine.operators.json_results import MISSING, parsed
-from engine.retry import Pace, backoff, may_retry
+from engine.retry import Pace, RetryBudget, backoff, may_retry
 
 _LOOK_SECONDS = 0.25
+BREAKER_OPEN = "http_breaker_open"
 _AUTH = frozenset({401, 403, 407})
 
 
@@ -52,6 +54,7 @@ class Service:
         breaker: The service's, if it has one.
         pace: Holds the calls to the node's rate limit, if it has one.
         waits: Whether calls wait for an open breaker; else they fail at once, because something stands in.
+        budget: How many calls may be made again.
     """
 
     client: Client
@@ -63,11 +66,15 @@ class Service:
     breaker: Breaker | None = None
     pace: Pace | None = None
     waits: bool = True
+    budget: RetryBudget = field(init=False)
     _door: asyncio.Lock = field(default_factory=asyncio.Lock)
     _renewing: asyncio.Lock = field(default_factory=asyncio.Lock)
     _admits: bool = False
     _refused: CallError | None = None
     _resume_at: float = 0.0
+
+    def __post_init__(self) -> None:
+        self.budget = RetryBudget(self.retry.budget)
 
     async def document(self, request: Request, rows: int) -> Any:
         """The JSON that the service answers, or `MISSING` for a status that means that there is nothing.
@@ -90,12 +97,15 @@ class Service:
             raise CallError("http_total", told, error_type=ErrorType.TIMEOUT) from error
 
     async def _patiently(self, request: Request, rows: int, last: list[CallError]) -> Any:
+        self.budget.called()
         while True:
             try:
                 return await self._once(request, rows)
             except CallError as error:
                 last.append(error)
-                if not may_retry(self.retry, len(last), error):
+                # What the service asks to be made again, and what a breaker kept from it, is no load of ours.
+                free = bool(error.after) or error.code == BREAKER_OPEN
+                if not may_retry(self.retry, len(last), error) or not (free or self.budget.spend()):
                     raise error.after_tries(len(last)) from error
                 await asyncio.sleep(backoff(self.retry, len(last), error).total_seconds())
 
@@ -162,7 +172,7 @@ class Service:
                 until = until or time.monotonic() + (refused.after or 0.0)
                 if not self.waits or time.monotonic() >= until:
                     message = f"{refused.where}: {refused.message}"
-                    raise CallError("http_breaker_open", message, error_type=ErrorType.UNAVAILABLE) from refused
+                    raise CallError(BREAKER_OPEN, message, error_type=ErrorType.UNAVAILABLE) from refused
             await asyncio.sleep(min(_LOOK_SECONDS, max(until - time.monotonic(), 0.01)))
         return None
 

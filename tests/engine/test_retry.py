@@ -19,13 +19,14 @@ from dsl.contracts.errors import (
     FatalError,
     FencedError,
     HeadraceError,
+    ReconciliationError,
     RegressionError,
     RetryableError,
     SchemaError,
     UnavailableError,
 )
 from dsl.contracts.policies import RateLimit, RetryPolicy
-from engine.retry import Pace, backoff, may_retry, pause
+from engine.retry import Pace, RetryBudget, backoff, may_retry, pause
 from engine.run import StageOutcome, run_stage
 from tests.engine.fakes import Events, SteadyClock, Table, Tape, context, numbers, policies, scan, stage
 
@@ -37,6 +38,7 @@ POLICY = RetryPolicy(
     retry_on=(ErrorType.TRANSIENT, ErrorType.UNAVAILABLE),
 )
 ANY = RetryableError("later")
+EVERY = tuple(each for each in ErrorType if each is not ErrorType.FATAL)
 
 
 def _longest(failures: int, error: RetryableError = ANY, policy: RetryPolicy = POLICY) -> float:
@@ -143,11 +145,37 @@ def test_what_the_system_asks_is_waited_for(home: Path) -> None:
 @pytest.mark.parametrize("kind", [FatalError, FencedError, SchemaError, RegressionError, BudgetExceededError])
 @pytest.mark.parametrize("point", ["open_writer", "write", "commit"])
 def test_fatal_errors_are_never_tried_again(home: Path, kind: type[FatalError], point: str) -> None:
-    every = replace(POLICY, retry_on=tuple(ErrorType))
+    every = replace(POLICY, retry_on=EVERY)
     clock = SteadyClock()
     with pytest.raises(kind):
         _run(home, _failing(kind("no", error_type=ErrorType.TRANSIENT), 1, point), every, clock=clock)
     assert clock.slept == []
+
+
+@pytest.mark.parametrize("mended", [ErrorType.AUTH, ErrorType.SCHEMA, ErrorType.POISON])
+def test_what_a_person_mends_is_tried_again_where_the_document_names_it(home: Path, mended: ErrorType) -> None:
+    error = FatalError("not yet", error_type=mended)
+    with pytest.raises(FatalError):
+        _run(home, _failing(error, 1), POLICY)
+    report = _run(home, _failing(error, 2), replace(POLICY, retry_on=(mended,)))
+    assert report.attempts == 3
+
+
+@pytest.mark.parametrize("kind", [FencedError, RegressionError, BudgetExceededError, ReconciliationError])
+@pytest.mark.parametrize("mended", [ErrorType.AUTH, ErrorType.SCHEMA, ErrorType.POISON])
+def test_what_nobody_may_go_on_after_is_never_tried_again(kind: type[FatalError], mended: ErrorType) -> None:
+    assert not may_retry(replace(POLICY, retry_on=EVERY), 1, kind("no", error_type=mended))
+
+
+def test_a_budget_allows_a_share_of_the_calls_and_a_reserve() -> None:
+    budget = RetryBudget(0.2, reserve=3)
+    assert [budget.spend() for _ in range(5)] == [True, True, True, False, False]
+    for _ in range(9):
+        budget.called()
+    assert [budget.spend() for _ in range(3)] == [True, False, False]
+    budget.called()
+    assert budget.spend()
+    assert not RetryBudget(0.0, reserve=0).spend()
 
 
 def test_an_error_of_nobody_s_making_is_raised_as_it_is_and_told(home: Path) -> None:

@@ -41,7 +41,22 @@ ENRICH = (
 INDEX = "{type: index, config: {index: users, write_mode: upsert, id_field: ID}}"
 MASK = "{type: mask, config: {rules: [{field: user.email, method: full}]}}"
 
+BOUNDED = "dead_letter: {max_rows: 9},"
 FOUND = {
+    "an outage that rejects every row": (
+        _workflow(steps=ENRICH.replace("X", BOUNDED).replace("Y", "on_error: dlq,")),
+        _workflow(steps=ENRICH.replace("X", BOUNDED + "circuit_breaker: {},").replace("Y", "on_error: dlq,")),
+        "W110 {type: every row into the dead letters",
+    ),
+    "an outage that rejects every row, which could go on": (
+        _workflow(steps=ENRICH.replace("X", BOUNDED + "on_error: drop,").replace("Y ", "")),
+        _workflow(
+            steps=ENRICH.replace("X", BOUNDED + "on_error: {fallback: {skip_field: true}, otherwise: dlq},").replace(
+                "Y ", ""
+            )
+        ),
+        "W110 {type: every row away",
+    ),
     "a literal secret": (
         _workflow("table: orders, incremental_column: at, password: hunter2"),
         _workflow('table: orders, incremental_column: at, password: "${PASSWORD}"'),
@@ -79,7 +94,11 @@ FOUND = {
     ),
     "an enrichment that fails the run, decided on the node": (
         _workflow(steps=ENRICH.replace("X ", "").replace("Y ", "")),
-        _workflow(steps=ENRICH.replace("X", "on_error: dlq, dead_letter: {max_rows: 9},").replace("Y ", "")),
+        _workflow(
+            steps=ENRICH.replace("X", "on_error: dlq, dead_letter: {max_rows: 9}, circuit_breaker: {},").replace(
+                "Y ", ""
+            )
+        ),
         "W105 {type: the service of '1_enrich' refuses",
     ),
     "rejections without a limit": (

@@ -141,6 +141,20 @@ def test_answers_that_refuse_a_row_do_not_open_a_breaker(bench: Workbench, http_
     assert (len(done.failed), done.passed.num_rows) == (10, 10)
 
 
+def test_retries_are_a_share_of_the_calls(bench: Workbench, http_api: EnrichmentApi) -> None:
+    """A service that fails everything gets 1,000 calls, a hundred more, and a fifth of what it got; without a budget 3,000."""
+    emails = [str(each) for each in range(1000)]
+    for email in emails:
+        http_api.fail_always_for(email, Fault.server_error())
+    done = bench.open(enriching(http_api.url, concurrency=16), USERS).process(users(*emails))
+    assert len(done.failed) == 1000
+    assert 1250 <= sum(http_api.calls.values()) <= 1300
+    held = replace(DLQ, retry=replace(HASTY, budget=0.0))
+    http_api.calls.clear()
+    bench.open(enriching(http_api.url, concurrency=16), USERS, held).process(users(*emails))
+    assert sum(http_api.calls.values()) == 1100
+
+
 # ---- credentials -----------------------------------------------------------------------------------------------------
 
 
