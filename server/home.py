@@ -15,12 +15,20 @@ nux:
 run_queue:
   max_concurrent_runs: 4
   dequeue_interval_seconds: 1
+  # One run of a workflow at a time; the others wait. `overlap: queue` of a schedule rests on this.
+  tag_concurrency_limits:
+    - key: headrace/workflow
+      value: {applyLimitPerUniqueValue: true}
+      limit: 1
 run_monitoring:
   enabled: true
   poll_interval_seconds: 10
+# A run whose process died is started again and goes on from its checkpoint. One that failed is not: `retry` of its
+# workflow has already done what trying again can do.
 run_retries:
   enabled: true
   max_retries: 2
+  retry_on_asset_or_op_failure: false
 """
 
 
