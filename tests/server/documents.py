@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import re
+import shlex
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -32,6 +34,7 @@ def command_lines() -> Iterator[tuple[str, list[str]]]:
     """(place, words) of every command of a shell block, without its comment."""
     for place, text in blocks("sh"):
         for line in text.splitlines():
-            for part in re.split(r"&&", line.partition(" #")[0]):
-                if part.strip():
-                    yield place, part.split()
+            words = shlex.split(line, comments=True)
+            for last, group in itertools.groupby(words, key="&&".__eq__):
+                if not last:
+                    yield place, list(group)

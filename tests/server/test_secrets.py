@@ -121,7 +121,7 @@ def document(number: int, password: str, port: int, *, api: int = 1, login: tupl
 def test_nothing_is_said_where_nothing_can_be_reached(number: int, folder: Path, environment: dict[str, str]) -> None:
     file = folder / f"leaky-{number}.yaml"
     file.write_text(document(number, PASSWORDS[number], free_port()), encoding="utf-8")
-    lines = [("run", file.name)]
+    lines: list[tuple[str, ...]] = [("run", file.name)]
     if number == 1:  # a literal: what looks at a document has it before it
         lines += [("connectors", "check", file.name)]
         lines += [("validate", file.name), ("plan", file.name, "--json"), ("plan", file.name, "--discover", "--json")]
