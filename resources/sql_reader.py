@@ -66,6 +66,7 @@ class Pass:
         order: The columns to order by.
         tracked: Names of the state's fields that take the order columns of the last row; () when the pass may not be cut.
         unique: Whether the order has no ties.
+        open_end: A value whose rows may still be joined by others, so that no state may stand among them; None for none.
         fields: The state's fields from the pass's beginning on.
         done: Returns the state's fields once it has delivered its last row.
     """
@@ -75,6 +76,7 @@ class Pass:
     order: tuple[str, ...]
     tracked: bool
     unique: bool
+    open_end: str | None = None
     fields: Mapping[str, Json] = field(default_factory=dict)
     done: Callable[[], Mapping[str, Json]] = dict
 
@@ -143,6 +145,9 @@ class Scanner(ABC):
         except InvalidOperation:
             return low <= high
 
+    def settle(self) -> None:  # noqa: B027 - most views last as long as their connection
+        """Hears that a pass and its state are complete: what is asked next may be seen in a newer view."""
+
     @abstractmethod
     def close(self) -> None:
         """Closes the view and its connection; safe to call twice."""
@@ -206,6 +211,7 @@ class SqlReader(BatchReader):
         if self._limit is not None and incremental is None:
             read = (self._state or {}).get("records_read")
             self._limit = max(0, self._limit - (read if isinstance(read, int) else 0))
+        self._last: str | None = None
         self._rejected: list[Rejection] = []
 
     @property
@@ -226,11 +232,13 @@ class SqlReader(BatchReader):
             if self._limit == 0 and self._incremental is not None:
                 return
             self._state = advance(self._state, 0, 0, **{**each.fields, **each.done()})
+            self._scanner.settle()
             yield Batch(pa.RecordBatch.from_pylist([], schema=self.schema), self._state)
 
     def _run(self, scan: Pass) -> Iterator[Batch]:
         """Yields a pass's batches; a batch whose last row ties with the next one carries no state."""
         waiting: Chunk | None = None
+        self._last = _text((self._state or {}).get("cursor"))
         for chunk in self._scanner.scan(scan, self._limit):
             if self._limit is not None:
                 self._limit = max(0, self._limit - chunk.count)
@@ -247,7 +255,9 @@ class SqlReader(BatchReader):
     def _batch(self, scan: Pass, chunk: Chunk, *, cut: bool) -> Batch:
         self._rejected.extend(chunk.rejections)
         self._state = advance(self._state, chunk.count, chunk.size)
-        if not cut:
+        if self._incremental is not None and scan.tracked:
+            self._last = chunk.last[0]
+        if not cut or (scan.open_end is not None and chunk.last[0] == scan.open_end):
             return Batch(chunk.rows, None)
         last: list[Json] = list(chunk.last)
         if self._incremental is None:
@@ -319,6 +329,7 @@ class SqlReader(BatchReader):
             (how.column, *how.key),
             tracked=True,
             unique=bool(how.key),
+            open_end=high.text if high.ties else None,
             fields={
                 "low": low, "low_inclusive": start.inclusive, "high": high.text, "inclusive": high.inclusive,
                 "ties": high.ties, "seen": [list(each) for each in seen],
@@ -327,7 +338,7 @@ class SqlReader(BatchReader):
         )  # fmt: skip
 
     def _closed(self, how: Incremental, start: _Start, high: Bound) -> dict[str, Json]:
-        last = _text((self._state or {}).get("cursor"))
+        last = self._last
         following = _Start(high.text, high.ties or not high.inclusive, [])
         if how.key:
             following = start if last is None else self._after_ties(how, last, high, following)

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from resources.sqlite.resource import SQLiteConnection, SQLiteSource
 
 _QUERY = TableName("temp", "_headrace_query")
+_COPY = "_headrace_pass"
 _FIRST_ROWS, _GROWTH = 64, 8
 
 
@@ -166,6 +167,9 @@ class SQLiteScanner(Scanner):
         self._opened, self._source, self._request = opened, source, request
         self._relation = relation = _Relation(opened, source, request.columns)
         self.where, self.schema, self.key = relation.where, relation.schema, relation.key
+        self._ties: dict[tuple[str, tuple[Any, ...]], list[list[str]]] = {}
+        self._blocks = query(opened, self.where, "PRAGMA journal_mode")[0][0] != "wal"
+        self.settle()
 
     def quoted(self, column: str) -> str:
         return quoted(column)
@@ -200,13 +204,40 @@ class SQLiteScanner(Scanner):
         places = [[*names, *hidden].index(each) for each in scan.order]
         rows = min(_FIRST_ROWS, self._request.batch_rows)
         try:
-            cursor = self._opened.execute(statement, scan.parameters)
+            if self._blocks:
+                statement = self._copied(statement, scan, places)
+            cursor = self._opened.execute(statement, () if self._blocks else scan.parameters)
             while found := cursor.fetchmany(rows):
                 chunk = self._chunk(found, places)
                 yield chunk
                 rows = self._next_size(rows, chunk)
         except sqlite3.Error as error:
             raise translated(error, self.where) from error
+
+    def _copied(self, statement: str, scan: Pass, places: Sequence[int]) -> str:
+        """Copies a pass's rows, and returns the query that reads them there: writers wait for everyone who reads the file."""
+        self._ties.clear()
+        width = len({*self.schema.names, *scan.order})
+        self._opened.execute(f"DROP TABLE IF EXISTS temp.{_COPY}")
+        self._opened.execute(f"CREATE TEMP TABLE {_COPY} ({', '.join(f'c{place}' for place in range(width))})")
+        self._opened.execute(f"INSERT INTO temp.{_COPY} {statement}", scan.parameters)
+        if self._source.incremental_column is not None and scan.tracked:
+            last = f"SELECT c{places[0]} FROM temp.{_COPY} ORDER BY rowid DESC LIMIT 1"
+            for (value,) in self._opened.execute(last).fetchall():
+                self._remember_ties(self._source.incremental_column, text_of(value))
+        self.settle()
+        return f"SELECT * FROM temp.{_COPY} ORDER BY rowid"
+
+    def _remember_ties(self, column: str, text: str) -> None:
+        """Asks while the snapshot lasts for what is asked at the pass's end: later, rows would show that were not read."""
+        condition, parameters = f"{quoted(column)} = {self.placeholder(column)}", (self.parameter(column, text),)
+        self._ties[condition, parameters] = self.keys(condition, parameters, self.key)
+
+    def settle(self) -> None:
+        """Ends the snapshot where others wait for it; the next one begins with the next query."""
+        if self._blocks:
+            query(self._opened, self.where, "COMMIT")
+            query(self._opened, self.where, "BEGIN")
 
     def _next_size(self, rows: int, chunk: Chunk) -> int:
         """Nobody knows the width of rows before they are read, so chunks grow."""
@@ -239,6 +270,9 @@ class SQLiteScanner(Scanner):
         return int(self._query(f"SELECT count(*) FROM {self._relation.from_} WHERE {condition}", ())[0][0])
 
     def keys(self, condition: str, parameters: Sequence[Any], key: Sequence[str]) -> list[list[str]]:
+        known = self._ties.get((condition, tuple(parameters)))
+        if known is not None:
+            return known
         names = ", ".join(map(quoted, key))
         statement = f"SELECT {names} FROM {self._relation.from_} WHERE {condition} LIMIT {SEEN_LIMIT + 1}"
         return [[text_of(each) for each in row] for row in self._query(statement, parameters)]

@@ -98,7 +98,8 @@ class SQLiteSource(Source):
     that breaks the promise rejects its row; a column that promises nothing has the type of the values it holds. Dates
     and times are ISO 8601 text. A full refresh of a table with a primary key resumes after any batch. An incremental
     read needs a key and no bound for late commits: one transaction at a time writes, so what commits later comes later.
-    (Values that a program picks before it begins its transaction may still arrive out of order.)
+    (Values that a program picks before it begins its transaction may still arrive out of order.) A file that is not in
+    WAL mode is copied, pass by pass, into a temporary table first, because its writers wait for everyone who reads.
     """
 
     capabilities: ClassVar[SourceCapabilities] = SourceCapabilities(

@@ -138,19 +138,28 @@ def test_a_lock_that_ends_in_time_is_waited_for(connection: SQLiteConnection, qu
     assert query("SELECT id FROM target") == [(1,)]
 
 
-def test_one_file_is_read_and_written_at_once(connection: SQLiteConnection, query: Query) -> None:
-    """A file that is made here is in WAL mode; in any other mode the reader would keep the writer out for good."""
-    with target(connection, table="origin").open_writer(SCHEMA, TOKEN) as writer:
-        write_epoch(writer, 1, rows_of(*((number, "x") for number in range(500))))
-    source = SQLiteSource(connection=connection, table="origin")
-    with (
-        source.read(ReadRequest(batch_rows=50), None) as reader,
-        target(connection).open_writer(SCHEMA, TOKEN) as writer,
+@pytest.mark.parametrize("mode", ["WAL", "DELETE", "TRUNCATE"])
+def test_one_file_is_read_and_written_at_once(connection: SQLiteConnection, query: Query, mode: str) -> None:
+    query(f"PRAGMA journal_mode = {mode}", "CREATE TABLE origin (id INTEGER PRIMARY KEY, name TEXT, at TIMESTAMP)")
+    query("INSERT INTO origin VALUES (?, 'x', '2024-01-01')", rows=[(number,) for number in range(500)])
+    for source in (
+        SQLiteSource(connection=connection, table="origin", columns=("id", "name")),
+        SQLiteSource(connection=connection, table="origin", columns=("id", "name"), incremental_column="at"),
     ):
-        for epoch, batch in enumerate(reader, 2):
-            writer.write(batch.rows)
-            writer.commit(epoch, {"v": 1})
-    assert query("SELECT count(*), count(DISTINCT id) FROM target") == [(500, 500)]
+        token = Token("w", source.incremental_column or "full")
+        with (
+            source.read(ReadRequest(batch_rows=50), None) as reader,
+            target(connection).open_writer(SCHEMA, token) as writer,
+        ):
+            for epoch, batch in enumerate(reader, 1):
+                writer.write(batch.rows)
+                writer.commit(epoch, {"v": 1})
+    assert query("SELECT count(*), count(DISTINCT id) FROM target") == [(1000, 500)]
+
+
+def test_a_file_that_is_made_here_is_in_wal_mode(connection: SQLiteConnection, query: Query) -> None:
+    target(connection).open_writer(SCHEMA, TOKEN).close()
+    assert query("PRAGMA journal_mode") == [("wal",)]
 
 
 def test_a_full_disk_commits_nothing_and_goes_on_when_there_is_space(

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from dsl.contracts.connectors import ReadRequest
 from dsl.contracts.errors import FatalError, SchemaError
 from dsl.contracts.state import State
 from resources.sql import NullCursor
@@ -67,11 +68,49 @@ def test_ties_resume_after_every_batch(connection: SQLiteConnection, query: Quer
     rows = [(number, f"2024-01-01 00:00:{number // 20:02d}") for number in range(1, 101)]
     query("INSERT INTO events (id, changed) VALUES (?, ?)", rows=rows)
     batches, _ = read_all(source(connection), batch_rows=7)
-    for place, batch in enumerate(batches[:-1]):
-        assert batch.state is not None
+    cuts = [place for place, batch in enumerate(batches) if batch.state is not None]
+    assert len(cuts) > len(batches) // 2
+    for place in cuts[:-1]:
         before = [row["id"] for each in batches[: place + 1] for row in each.rows.to_pylist()]
-        after, _ = drain(source(connection), batch.state, batch_rows=9)
+        after, _ = drain(source(connection), batches[place].state, batch_rows=9)
         assert sorted(int(each) for each in before + [row["id"] for row in after]) == list(range(1, 101))
+
+
+@pytest.mark.parametrize("mode", ["WAL", "DELETE"])
+def test_a_row_that_joins_the_last_ones_between_crash_and_resume_is_read(
+    connection: SQLiteConnection, query: Query, mode: str
+) -> None:
+    """Its key sorts before the keys that were delivered, so only a state that does not stand among them can tell."""
+    query(f"PRAGMA journal_mode = {mode}", "CREATE TABLE events (id TEXT PRIMARY KEY, changed TIMESTAMP)")
+    query(
+        "INSERT INTO events VALUES ('a', '2024-01-01'), ('m', '2024-01-02'), ('n', '2024-01-02'), ('o', '2024-01-02')"
+    )
+    batches, _ = read_all(source(connection), batch_rows=1)
+    query("INSERT INTO events VALUES ('b', '2024-01-02')")
+    for place, batch in enumerate(batches):
+        if batch.state is not None:
+            before = [row["id"] for each in batches[: place + 1] for row in each.rows.to_pylist()]
+            after, state = drain(source(connection), batch.state)
+            again, _ = drain(source(connection), state)
+            assert sorted(before + [row["id"] for row in after + again]) == ["a", "b", "m", "n", "o"]
+
+
+@pytest.mark.parametrize("mode", ["WAL", "DELETE"])
+def test_a_row_that_joins_the_last_ones_while_they_are_read_is_read_next(
+    connection: SQLiteConnection, query: Query, mode: str
+) -> None:
+    query(f"PRAGMA journal_mode = {mode}", "CREATE TABLE events (id TEXT PRIMARY KEY, changed TIMESTAMP)")
+    query("INSERT INTO events VALUES ('m', '2024-01-02'), ('n', '2024-01-02')")
+    with source(connection).read(ReadRequest(batch_rows=1), None) as reader:
+        got: list[str] = []
+        state: State | None = None
+        for batch in reader:
+            if not got:
+                query("INSERT INTO events VALUES ('b', '2024-01-02')")
+            got += [row["id"] for row in batch.rows.to_pylist()]
+            state = batch.state
+    assert got == ["m", "n"]
+    assert new(connection, state)[0] == ["b"]
 
 
 def test_numbers_are_compared_as_numbers(connection: SQLiteConnection, query: Query) -> None:
@@ -166,8 +205,9 @@ def test_keys_that_are_no_unicode_resume(connection: SQLiteConnection, query: Qu
         assert len(rest) == 3 - place
 
 
-def test_rows_written_all_the_while_arrive_once(connection: SQLiteConnection, query: Query) -> None:
-    query("PRAGMA journal_mode = WAL", "CREATE TABLE events (id INTEGER PRIMARY KEY, changed TIMESTAMP)")
+@pytest.mark.parametrize("mode", ["WAL", "DELETE"])
+def test_rows_written_all_the_while_arrive_once(connection: SQLiteConnection, query: Query, mode: str) -> None:
+    query(f"PRAGMA journal_mode = {mode}", "CREATE TABLE events (id INTEGER PRIMARY KEY, changed TIMESTAMP)")
     stop = time.monotonic() + 2
 
     def write() -> None:
