@@ -61,6 +61,16 @@ services: .svc-venv/.stamp ## Install the servers that the tests run against.
 test: setup services ## Run all tests; REQUIRE_SERVICES=1 makes a missing server a failure.
 	$(BIN)/python -m pytest -q -n $(WORKERS) tests
 
+KILLS ?= 300
+RACES ?= 200
+CUTS ?= 500
+SEED ?= 1
+TARGETS ?=
+.PHONY: faults
+faults: setup services ## Kill, race and cut loads into every destination; KILLS, RACES, CUTS, SEED and TARGETS=a,b choose.
+	$(BIN)/python -W ignore -m tests.faults.campaign --failpoints --kills $(KILLS) --races $(RACES) --cuts $(CUTS) \
+	  --seed $(SEED) $(if $(TARGETS),--targets $(TARGETS)) --json faults.json
+
 .PHONY: lint
 lint: setup ## Check style, types and who imports whom.
 	$(BIN)/ruff check .

@@ -8,11 +8,15 @@ from datetime import datetime, timedelta
 
 from dsl.contracts.connectors import BatchWriter, Clock, Token
 from dsl.contracts.errors import ReconciliationError
+from dsl.contracts.failpoints import Failpoint
 from dsl.contracts.policies import CheckpointPolicy
 from dsl.contracts.rows import WriteStats
 from dsl.contracts.state import State
 from engine.deadletter import FLUSH_ROWS, LetterBox
 from engine.flow import Counts, Flow, Ledger, same_place
+
+_KEPT = Failpoint("epoch.letters_kept", "Q: the epoch's dead letters are kept; the epoch is not committed.")
+_COMMITTED = Failpoint("epoch.committed", "C: the epoch is committed; nobody but the destination knows.")
 
 
 @dataclass
@@ -135,6 +139,7 @@ class Committer:
         """
         self.edges.check(epoch.ledger, self.token.key)
         self.box.flush(epoch.number)
+        _KEPT.reach()
 
     def commit(self, epoch: Epoch, state: State, *, final: bool) -> tuple[WriteStats, timedelta]:
         """Commits an epoch that was prepared.
@@ -144,6 +149,7 @@ class Committer:
         """
         began = self.clock.now()
         stats = self.writer.commit(epoch.number, state, final=final)
+        _COMMITTED.reach()
         self.box.committed()
         if self.exact and stats.rows >= 0 and stats.rows != epoch.rows:
             raise ReconciliationError(

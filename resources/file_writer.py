@@ -18,6 +18,7 @@ import pyarrow as pa
 
 from dsl.contracts.connectors import BatchWriter, Committed, Token
 from dsl.contracts.errors import FatalError, FencedError, HeadraceError, RejectedRows, SchemaError
+from dsl.contracts.failpoints import Failpoint
 from dsl.contracts.rows import Rejection, WriteStats
 from dsl.contracts.state import State
 from resources.file_log import Commit, Part, StreamLog, parts_of
@@ -38,6 +39,13 @@ from resources.object_store import ObjectStore
 from resources.sql_types import Fit, conform, fit, widened
 
 _OURS = re.compile(r"part-[0-9a-f]{8}-\d{9}-\d{4,}\.[a-z0-9.]+")
+
+_FENCED = Failpoint("file.fenced", "The stream belongs to this writer; what the one before left is not finished.")
+_SEALED = Failpoint("file.sealed", "The epoch's files are whole and unseen; the log does not name them.")
+_LOGGED = Failpoint("file.logged", "The log names the epoch's files, which commits them; none of them is visible.")
+_PUBLISHED = Failpoint("file.published", "One more committed file is visible.")
+_REMOVED = Failpoint("file.removed", "One more file that an overwrite replaced is gone.")
+_SHOWN = Failpoint("file.shown", "Every file of the commit is visible, and noted to be.")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,6 +108,7 @@ class FileWriter(BatchWriter):
             if writing.overwrite:
                 self._check_foreign()
             self._log = StreamLog(store, writing.path, token)
+            _FENCED.reach()
             newest = self._log.newest()
             self._committed = self._log.committed()
             self._gathered = self._recover(newest)
@@ -138,6 +147,7 @@ class FileWriter(BatchWriter):
         if replaces and not self._gathered:
             self._parts.begin(self._schema)
         parts = self._parts.finish()
+        _SEALED.reach()
         commit = Commit(
             epoch=epoch,
             state=dict(state),
@@ -149,6 +159,7 @@ class FileWriter(BatchWriter):
             removed=tuple(self._replaced()) if replaces else (),
         )
         self._append(commit, parts)
+        _LOGGED.reach()
         if commit.gathers:
             self._gathered = True
         else:
@@ -191,9 +202,12 @@ class FileWriter(BatchWriter):
         commits = [commit, *self._log.chain(commit.previous)]
         for part in parts_of(commits):
             self._store.publish(part.ticket)
+            _PUBLISHED.reach()
         for key in commit.removed:
             self._store.delete(key)
+            _REMOVED.reach()
         self._log.note_shown()
+        _SHOWN.reach()
 
     def _recover(self, newest: Commit | None) -> bool:
         """Finishes what a crash cut off, and sweeps what was never committed; tells whether an overwrite goes on."""

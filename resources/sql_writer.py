@@ -26,6 +26,8 @@ _COMMITTED = Failpoint(
     "sql.committed", "The epoch is committed; the engine has not heard of it, an owed swap is not done."
 )
 
+_SWAPPED = Failpoint("sql.swapped", "The target holds the new rows; the token still says that the swap is owed.")
+
 
 class SqlWriter(BatchWriter):
     """Appends, overwrites or upserts; each epoch is one transaction that moves the token too.
@@ -218,6 +220,7 @@ class SqlWriter(BatchWriter):
         if columns is not None:
             session.take_place(stage, self._target, [each.name for each in columns])
         session.sweep(stage)
+        _SWAPPED.reach()
         session.begin()
         self._held = self._tokens.settle(self._held)
         session.commit()

@@ -18,6 +18,7 @@ import pyarrow as pa
 from dsl.contracts.capabilities import WriteMode
 from dsl.contracts.connectors import BatchWriter, Committed, Token
 from dsl.contracts.errors import FatalError, FencedError, HeadraceError
+from dsl.contracts.failpoints import Failpoint
 from dsl.contracts.rows import Rejection, WriteStats
 from dsl.contracts.state import State
 from resources.elasticsearch.bulk import Bulk, Operation, Refusal, Sent
@@ -32,6 +33,15 @@ if TYPE_CHECKING:
 
 CHUNK_ROWS = 32_768
 UNDO_ROWS = 10_000
+_FENCED = Failpoint("elasticsearch.fenced", "The stream belongs to this writer; what the one before left still stands.")
+_NOTED = Failpoint("elasticsearch.noted", "The ids that some rows will get are noted; no document is sent.")
+_SENT = Failpoint("elasticsearch.sent", "The documents of a batch are in the index; the epoch is not committed.")
+_SETTLED = Failpoint("elasticsearch.settled", "The epoch's documents are durable; the token is not moved.")
+_MOVED = Failpoint("elasticsearch.moved", "The token is moved: the epoch is committed; an owed swap is not done.")
+_SWAPPED = Failpoint(
+    "elasticsearch.swapped", "The alias names the new index; the token still says that the swap is owed."
+)
+_TAKEN_BACK = Failpoint("elasticsearch.taken_back", "A dead run's documents are deleted; the token still lists them.")
 
 
 def open_writer(destination: ElasticsearchDestination, schema: pa.Schema, token: Token) -> BatchWriter:
@@ -69,6 +79,7 @@ class ElasticsearchWriter(BatchWriter):
         self._encoder = DocumentEncoder(schema, destination.id_field, self._where)
         self._tokens = TokenDocument(client, destination.token_index, destination.index, token)
         self._held = self._tokens.fence()
+        _FENCED.reach()
         self._sent, self._written = Sent(), 0
         self._finish_swap()
         self._take_back()
@@ -91,8 +102,10 @@ class ElasticsearchWriter(BatchWriter):
         swaps = final and self._overwrites
         if swaps or self._written:
             self._settle_documents(self._place())
+            _SETTLED.reach()
         staging = self._into.name if self._overwrites and self._into is not None else ""
         self._move(epoch, state, staging, owed=swaps)
+        _MOVED.reach()
         if swaps:
             self._finish_swap()
             self._into = None
@@ -126,9 +139,11 @@ class ElasticsearchWriter(BatchWriter):
         if good:
             into = self._place()
             first = self._reserve(into, len(good))
+            _NOTED.reach()
             sent = Bulk(self._client, into.name, self._to.request_bytes, self._where).send(
                 self._operations(documents, good, first)
             )
+            _SENT.reach()
             refused += sent.refused + self._overtaken(sent.overtaken)
             self._add(sent)
         self._written += rows.num_rows - len(refused)
@@ -225,6 +240,7 @@ class ElasticsearchWriter(BatchWriter):
         """Does the swap that the token says is owed; safe to repeat after a crash."""
         if self._held.owed:
             self._target.take_place(self._held.staging)
+            _SWAPPED.reach()
             self._held = self._tokens.put(replace(self._held, staging="", owed=False))
 
     def _take_back(self) -> None:
@@ -239,6 +255,7 @@ class ElasticsearchWriter(BatchWriter):
             versions = [version for block in held.open for version in block.versions()]
             for at in range(0, len(versions), UNDO_ROWS):
                 bulk.send([self._deletion(each, held.last) for each in versions[at : at + UNDO_ROWS]])
+        _TAKEN_BACK.reach()
         self._held = self._tokens.put(replace(held, open=(), open_in=""))
 
     def _deletion(self, version: int, number: int) -> Operation:

@@ -125,7 +125,7 @@ def folder_from_template(name: str, build: Callable[[Path], None]) -> Path:
     return folder
 
 
-def _die_with_parent(death_signal: int, parent: int) -> Callable[[], None]:
+def die_with_parent(death_signal: int, parent: int) -> Callable[[], None]:
     def arrange() -> None:
         if _libc is not None:
             _libc.prctl(_PR_SET_PDEATHSIG, death_signal)
@@ -175,7 +175,7 @@ class ServerProcess:
                 user=user,
                 group=user,
                 extra_groups=None if user is None else [],
-                preexec_fn=_die_with_parent(stop_signal, os.getpid()),  # noqa: PLW1509 - sets one flag, takes no lock
+                preexec_fn=die_with_parent(stop_signal, os.getpid()),  # noqa: PLW1509 - sets one flag, takes no lock
             )
 
     @property

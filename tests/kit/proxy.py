@@ -22,6 +22,9 @@ class FaultProxy:
         reset_after: Bytes from the server, over all connections from now on, after which every connection is reset; None: never.
         blackhole: Accept and read, but pass nothing on.
         refuse: Reset new connections at once.
+        mark: Bytes that a client sends; when they have passed `mark_visits` times, connections are reset as `mark_cut` says.
+        mark_visits: How often they may still pass, the fatal time included.
+        mark_cut: `before` the server hears them, `after` it has answered (which the client does not hear), or `while` it works.
     """
 
     host: str
@@ -31,6 +34,9 @@ class FaultProxy:
     reset_after: int | None = None
     blackhole: bool = False
     refuse: bool = False
+    mark: bytes = b""
+    mark_visits: int = 0
+    mark_cut: str = "before"
     accepted: int = 0
     resets: int = 0
     _open: set[socket.socket] = field(default_factory=set)
@@ -46,6 +52,7 @@ class FaultProxy:
     def heal(self) -> None:
         """Forward faithfully again. Connections that were reset stay so."""
         self.latency, self.reset_after, self.blackhole, self.refuse = 0.0, None, False, False
+        self.mark = b""
 
     def admit(self, client: socket.socket) -> None:
         """Connect a client to the server and pump both ways, unless told otherwise."""
@@ -70,12 +77,36 @@ class FaultProxy:
                 time.sleep(self.latency)
                 if self.blackhole:
                     continue
+                if not counted and self._marked(chunk):
+                    self._cut_at_mark(source, target, chunk)
+                    return
                 allowed = self._allowed(len(chunk)) if counted else len(chunk)
                 target.sendall(chunk[:allowed])
                 if allowed < len(chunk):
                     self.reset_all()
                     return
             target.shutdown(socket.SHUT_WR)
+
+    def _marked(self, chunk: bytes) -> bool:
+        with self._lock:
+            if not self.mark or self.mark not in chunk:
+                return False
+            self.mark_visits -= 1
+            if self.mark_visits:
+                return False
+            self.mark = b""
+            self.resets += 1
+            return True
+
+    def _cut_at_mark(self, client: socket.socket, server: socket.socket, chunk: bytes) -> None:
+        if self.mark_cut == "after":
+            with self._lock:
+                # What the server answers finds nobody; it is not reset itself, or it might not read what it was sent.
+                self._open -= {client, server}
+            _reset(client)
+        if self.mark_cut != "before":
+            server.sendall(chunk)
+        self.reset_all()
 
     def _allowed(self, size: int) -> int:
         """Take bytes off what may still come from the server; fewer than asked for means that the time has come."""

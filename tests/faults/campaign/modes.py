@@ -1,0 +1,298 @@
+"""The ways to disturb a load: at a failpoint, at a random time, by a second run, by a cut connection. Each gives findings; none judges."""
+
+from __future__ import annotations
+
+import random
+import signal
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+
+from tests.faults.campaign.targets import Target
+from tests.faults.campaign.trial import Ground, Judgement, Trial, Verdict
+from tests.faults.campaign.warm import Child
+from tests.kit.proxy import FaultProxy
+
+KILLS_A_LOAD = 6
+EVERYWHERE = ("stage.", "loop.", "epoch.", "letters.added")
+PATIENCE = 30.0
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What one disturbed load showed.
+
+    Attributes:
+        way: `failpoints`, `kills`, `races` or `cuts`.
+        target: Where it was written.
+        case: What replays it, after `--only`.
+        kills: Processes that were killed, races run, or connections cut.
+        judgement: The verdict.
+        notes: What happened, by how often.
+    """
+
+    way: str
+    target: str
+    case: str
+    kills: int
+    judgement: Judgement
+    notes: dict[str, int] = field(default_factory=dict)
+
+
+@dataclass
+class Course:
+    """One target in a campaign.
+
+    Attributes:
+        ground: What all loads share.
+        target: Where they are written.
+    """
+
+    ground: Ground
+    target: Target
+
+    def begun(self, mode: str) -> Trial:
+        """Makes a load; an overwrite finds what a run before it has written."""
+        trial = self.ground.trial(self.target, mode)
+        if mode == "overwrite":
+            held, trial.name_of_run = trial.name_of_run, f"{trial.name}-before"
+            ended = trial.attempt()
+            assert ended is not None, "somebody else killed it"
+            assert not ended.error, ended
+            trial.name_of_run = held
+            trial.forget_letters()
+        return trial
+
+    @cached_property
+    def pace(self) -> tuple[float, float]:
+        """Seconds until an undisturbed load opens its stage, and until it ends."""
+        trial = self.ground.trial(self.target, self.target.modes[0])
+        ended = trial.attempt()
+        assert ended is not None
+        assert not ended.error, ended
+        trial.finish()
+        return ended.began, ended.seconds
+
+    def moment(self, luck: random.Random) -> float:
+        """Seconds at which to disturb: a fifth of them before the stage begins."""
+        began, seconds = self.pace
+        return luck.uniform(0, began) if luck.random() < 0.2 else luck.uniform(began * 0.9, seconds)
+
+    def visits(self, mode: str) -> dict[str, int]:
+        """How often an undisturbed load of a mode reaches each failpoint."""
+        trial = self.begun(mode)
+        ended = trial.attempt()
+        assert ended is not None
+        assert not ended.error, ended
+        books = ended.books
+        assert books["read"] == books["written"] + books["filtered"] + books["rejected"] == self.ground.rows.count
+        found = trial.finish()
+        assert found.verdict is Verdict.WHOLE, found
+        return ended.visits
+
+
+# ---- failpoints ----------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Place:
+    """A failpoint at one of its visits.
+
+    Attributes:
+        mode: Of the load.
+        name: The failpoint.
+        visit: Which visit kills.
+        recovery: Whether the load was killed before, so that the kill strikes the attempt that recovers.
+    """
+
+    mode: str
+    name: str
+    visit: int
+    recovery: bool = False
+
+    @property
+    def case(self) -> str:
+        """How it is replayed."""
+        return f"{self.mode}/{self.name}@{self.visit}{'/recovery' if self.recovery else ''}"
+
+    @classmethod
+    def parse(cls, case: str) -> Place:
+        """Reads `case`."""
+        mode, place, *rest = case.split("/")
+        name, _, visit = place.partition("@")
+        return cls(mode, name, int(visit), bool(rest))
+
+
+def places(course: Course, visits: Mapping[str, Mapping[str, int]]) -> Iterator[Place]:
+    """Yields every failpoint that loads of each mode reach at its first, middle and last visit, and those of recoveries."""
+    for mode, reached in visits.items():
+        for name, count in sorted(reached.items()):
+            for visit in sorted({1, (count + 1) // 2, count}):
+                yield Place(mode, name, visit)
+        for name in RECOVERIES:
+            if course.target.reaches(name, EVERYWHERE) and (name not in OVERWRITES or mode == "overwrite"):
+                yield Place(mode, name, 1, recovery=True)
+
+
+OVERWRITES = frozenset({"elasticsearch.swapped", "file.removed", "sql.swapped"})
+"""Failpoints that only an overwrite reaches."""
+RECOVERIES = (
+    "elasticsearch.fenced",
+    "elasticsearch.swapped",
+    "elasticsearch.taken_back",
+    "file.fenced",
+    "file.published",
+    "file.removed",
+    "file.shown",
+    "letters.discarded",
+    "sql.fenced",
+    "sql.swapped",
+    "stage.compared",
+    "stage.fenced",
+)
+"""Failpoints of the attempt that finds what a killed one left."""
+_LEAVES = {
+    "elasticsearch.swapped": "elasticsearch.moved",
+    "elasticsearch.taken_back": "elasticsearch.sent",
+    "file.published": "file.logged",
+    "file.removed": "file.logged",
+    "file.shown": "file.logged",
+    "sql.swapped": "sql.committed",
+}
+"""Failpoint of a recovery -> where the attempt before must die, at its last visit, for there to be something to recover."""
+
+
+def strike(course: Course, place: Place, visits: Mapping[str, int]) -> Finding:
+    """Kills a load at a failpoint, and lets it finish."""
+    trial, kills = course.begun(place.mode), 0
+    if place.recovery:
+        before = _LEAVES.get(place.name, "epoch.letters_kept")
+        kills += trial.attempt({before: f"kill@{visits.get(before, 1)}"}) is None
+    reached = trial.attempt({place.name: f"kill@{place.visit}"}) is None
+    notes = {"reached" if reached else "missed": 1}
+    return Finding("failpoints", course.target.name, place.case, kills + reached, trial.finish(), notes)
+
+
+def unreached(target: Target, declared: set[str], reached: set[str]) -> set[str]:
+    """Returns the failpoints that a target must reach and did not."""
+    return {each for each in declared if target.reaches(each, EVERYWHERE)} - reached
+
+
+# ---- kills ---------------------------------------------------------------------------------------------------------
+
+
+def kill(course: Course, seed: int, most: int = KILLS_A_LOAD) -> Finding:
+    """Kills a load at random times until it survives one or has died often enough, and lets it finish."""
+    luck = random.Random(f"{course.target.name} {seed}")
+    mode = luck.choices(course.target.modes, [3, 1, 1][: len(course.target.modes)])[0]
+    trial, kills = course.begun(mode), 0
+    notes = {mode: 1}
+    while kills < most:
+        child = trial.start()
+        if child.ended(course.moment(luck)):
+            ended = trial.heard(child.wait())
+            if ended is None or not ended.error:
+                break
+            _count(notes, f"between kills: {ended.error}")
+            continue
+        child.signal(signal.SIGKILL)
+        kills += trial.heard(child.wait()) is None
+    return Finding("kills", course.target.name, str(seed), kills, trial.finish(), notes)
+
+
+# ---- races ---------------------------------------------------------------------------------------------------------
+
+
+def race(course: Course, seed: int) -> Finding:
+    """Lets two runs load at once; the even seeds freeze the first one while the second begins."""
+    luck = random.Random(f"{course.target.name} {seed}")
+    trial = course.begun(luck.choice([each for each in course.target.modes if each != "overwrite"]))
+    first = trial.start()
+    notes: dict[str, int] = {}
+    if seed % 2 == 0:
+        notes["zombies"] = 1
+        first.ended(course.moment(luck))
+        if first.code is None:
+            first.signal(signal.SIGSTOP)
+        second = trial.start()
+        # A second run may wait for a lock of the frozen one: then it goes on when that one does.
+        second.ended(luck.uniform(0.3, 2.5) * course.pace[1])
+        if first.code is None:
+            first.signal(signal.SIGCONT)
+    else:
+        notes["at once"] = 1
+        first.ended(luck.uniform(0, course.pace[0] * 1.2))
+        second = trial.start()
+    outcome = _outcome(course.target, trial, (first, second), notes)
+    judged = trial.finish()
+    return Finding("races", course.target.name, str(seed), 1, outcome or judged, notes)
+
+
+def _outcome(target: Target, trial: Trial, runs: tuple[Child, Child], notes: dict[str, int]) -> Judgement | None:
+    """Notes how two runs ended; returns a judgement if one ended otherwise than it may."""
+    for child in runs:
+        if not child.ended(PATIENCE * 4):
+            child.signal(signal.SIGKILL)
+            trial.heard(child.wait())
+            return Judgement(Verdict.STUCK, why="a run did not end beside another")
+        ended = trial.heard(child.wait())
+        assert ended is not None, "somebody else killed it"
+        _count(notes, ended.error or "finished")
+        if ended.error in {"", "FencedError"} or (
+            target.locked and ended.error in {"UnavailableError", "RetryableError"}
+        ):
+            continue
+        return Judgement(Verdict.STUCK, why=f"the loser says {ended.error}: {ended.said}")
+    return None
+
+
+# ---- cuts ----------------------------------------------------------------------------------------------------------
+
+
+@dataclass
+class Cutting:
+    """Cuts connections between the load and its destination.
+
+    Attributes:
+        proxy: Stands between them.
+        course: Whose target is reached through it.
+    """
+
+    proxy: FaultProxy
+    course: Course
+    _bytes: int = 0
+
+    def measure(self) -> int:
+        """Returns the bytes that the server sends in an undisturbed load."""
+        if not self._bytes:
+            plenty = 2**40
+            self.proxy.reset_after = plenty
+            trial = self.course.begun("append")
+            ended = trial.attempt()
+            assert ended is not None
+            assert not ended.error, ended
+            self._bytes = plenty - (self.proxy.reset_after or 0)
+            self.proxy.heal()
+            trial.finish()
+        return self._bytes
+
+    def cut(self, seed: int) -> Finding:
+        """Resets the connections of one load; every third time around a COMMIT, otherwise after so many bytes."""
+        luck, size = random.Random(f"cut {self.course.target.name} {seed}"), self.measure()
+        mode = luck.choice(["append", "upsert"])
+        trial, before = self.course.begun(mode), self.proxy.resets
+        notes = {mode: 1}
+        if seed % 3 == 0:
+            self.proxy.mark_cut = ("before", "while", "after")[seed // 3 % 3]
+            self.proxy.mark_visits, self.proxy.mark = luck.randint(1, 10), b"COMMIT"
+            notes[f"{self.proxy.mark_cut} COMMIT"] = 1
+        else:
+            self.proxy.reset_after = luck.randrange(size)
+        ended = trial.attempt()
+        self.proxy.heal()
+        _count(notes, (ended.error if ended is not None else "killed") or "went on by itself")
+        return Finding("cuts", self.course.target.name, str(seed), self.proxy.resets - before, trial.finish(), notes)
+
+
+def _count(notes: dict[str, int], what: str) -> None:
+    notes[what] = notes.get(what, 0) + 1

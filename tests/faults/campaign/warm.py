@@ -1,0 +1,173 @@
+"""Processes that may be killed, forked from one that has imported what is slow to import; knows nothing of what they do.
+
+`python -m tests.faults.campaign.warm` reads lines of JSON: `{"start": {...}}` forks an attempt and answers its pid, `{"wait": pid}`
+answers its exit code once it has ended. Between the two the pid belongs to that attempt alone, so that it can be signalled.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import IO, Any
+
+from tests.faults.campaign.load import Attempt, Ended
+from tests.kit.process import ROOT, die_with_parent
+
+_DRIVERS = (
+    "_strptime",
+    "boto3",
+    "dateutil.easter",
+    "dsl.expressions.compile",
+    "duckdb",
+    "pandas",
+    "psycopg",
+    "pymysql",
+    "pyarrow.csv",
+    "pyarrow.parquet",
+    "urllib3",
+    "resources.duckdb.writer",
+    "resources.elasticsearch.writer",
+    "resources.files.resource",
+    "resources.mysql.writer",
+    "resources.postgres.reader",
+    "resources.postgres.writer",
+    "resources.s3.store",
+    "resources.sqlite.writer",
+    "resources.sql_writer",
+    "resources.file_writer",
+)
+
+
+class Child:
+    """One attempt under way.
+
+    Args:
+        server: Has forked it.
+        pid: Its process.
+        answer: Where it will say how it ended.
+    """
+
+    def __init__(self, server: Warm, pid: int, answer: Path) -> None:
+        self._server, self.pid, self._answer = server, pid, answer
+        self.code: int | None = None
+
+    def signal(self, which: signal.Signals) -> None:
+        """Sends a signal, unless it was waited for."""
+        if self.code is None:
+            os.kill(self.pid, which)
+
+    def ended(self, seconds: float) -> bool:
+        """Waits for its end, at most so long; tells whether it has ended."""
+        until = time.monotonic() + seconds
+        while self.code is None:
+            self.code = self._server.ask({"poll": self.pid})
+            if self.code is None:
+                left = until - time.monotonic()
+                if left <= 0:
+                    return False
+                time.sleep(min(left, 0.005))
+        return True
+
+    def wait(self) -> Ended | None:
+        """Waits for its end; returns what it said, None if it was killed."""
+        if self.code is None:
+            self.code = self._server.ask({"wait": self.pid})
+        if self.code == -signal.SIGKILL:
+            return None
+        if not self._answer.exists():
+            return Ended("ended", f"it ended with {self.code} and said nothing")
+        return Ended(**json.loads(self._answer.read_text(encoding="utf-8")))
+
+
+class Warm:
+    """The process that forks attempts; ends with this one."""
+
+    def __init__(self) -> None:
+        self._process = subprocess.Popen(
+            [sys.executable, "-W", "ignore", "-m", "tests.faults.campaign.warm"],
+            cwd=ROOT,
+            env={**os.environ, "HEADRACE_TEST": "1", "ARROW_IO_THREADS": "2", "OMP_NUM_THREADS": "1"},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            preexec_fn=die_with_parent(signal.SIGKILL, os.getpid()),  # noqa: PLW1509 - sets one flag, takes no lock
+        )
+        self._count = 0
+        self.ask({"poll": 0})
+
+    def start(self, home: Path, run_id: str, faults: dict[str, str] | None = None) -> Child:
+        """Starts an attempt."""
+        self._count += 1
+        answer = home / f"answer-{self._count}.json"
+        pid = self.ask({"start": {"home": str(home), "run_id": run_id, "answer": str(answer), "faults": faults or {}}})
+        assert pid is not None
+        return Child(self, pid, answer)
+
+    def ask(self, question: dict[str, Any]) -> int | None:
+        """Asks the process; returns the number that it answers."""
+        stdin, stdout = self._process.stdin, self._process.stdout
+        assert stdin is not None
+        assert stdout is not None
+        stdin.write(json.dumps(question) + "\n")
+        stdin.flush()
+        line = stdout.readline()
+        assert line, "the process that forks has ended"
+        answer: int | None = json.loads(line)
+        return answer
+
+    def close(self) -> None:
+        """Ends the process."""
+        if self._process.stdin is not None:
+            self._process.stdin.close()
+        self._process.wait()
+
+
+def _serve(asked: IO[str], answers: IO[str]) -> None:
+    parent = os.getpid()
+    for line in asked:
+        [(verb, given)] = json.loads(line).items()
+        if verb == "start":
+            answer: int | None = os.fork() or _child(Attempt(**given), parent)
+        elif verb == "wait":
+            answer = os.waitstatus_to_exitcode(os.waitpid(given, 0)[1])
+        else:
+            answer = _poll(given)
+        answers.write(f"{json.dumps(answer)}\n")
+        answers.flush()
+
+
+def _poll(pid: int) -> int | None:
+    if not pid:
+        return 0
+    ended, status = os.waitpid(pid, os.WNOHANG)
+    return os.waitstatus_to_exitcode(status) if ended else None
+
+
+def _child(attempt: Attempt, parent: int) -> int:
+    code = 1
+    with contextlib.suppress(BaseException):
+        die_with_parent(signal.SIGKILL, parent)()
+        quiet = os.open(f"{attempt.answer}.log", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+        os.dup2(quiet, 1)
+        os.dup2(quiet, 2)
+        attempt.run()
+        code = 0
+    os._exit(code)
+
+
+def main() -> None:
+    """Imports everything, and serves until the input ends."""
+    for each in _DRIVERS:
+        importlib.import_module(each)
+    _serve(sys.stdin, sys.stdout)
+
+
+if __name__ == "__main__":
+    main()

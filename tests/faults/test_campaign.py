@@ -1,0 +1,107 @@
+"""A bounded share of `make faults`: failpoints, kills, races and cuts against real servers, and proof that the judge can say no."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack
+
+import pytest
+
+from dsl.contracts import failpoints
+from tests.faults.campaign import modes
+from tests.faults.campaign.load import Rows
+from tests.faults.campaign.modes import Course, Cutting, Finding, Place
+from tests.faults.campaign.targets import Files, Postgres
+from tests.faults.campaign.trial import Ground, Trial, Verdict
+from tests.kit.postgres import PostgresServer
+from tests.kit.proxy import fault_proxy
+
+ROWS = Rows(seed=7, count=300)
+
+
+@pytest.fixture(scope="module")
+def ground(postgres: PostgresServer) -> Iterator[Ground]:
+    """The source and the process that forks."""
+    with ExitStack() as stack:
+        made = Ground(ROWS, postgres)
+        stack.callback(made.close)
+        yield made
+
+
+@pytest.fixture(scope="module")
+def course(ground: Ground, postgres: PostgresServer) -> Course:
+    """Loads into PostgreSQL."""
+    return Course(ground, Postgres(postgres.new_database()))
+
+
+def _whole(found: Finding) -> None:
+    assert found.judgement.verdict is Verdict.WHOLE, found
+
+
+@pytest.mark.parametrize("kind", ["postgres", "files"])
+def test_killed_once_at_every_failpoint(ground: Ground, course: Course, kind: str) -> None:
+    chosen = course if kind == "postgres" else Course(ground, Files("parquet"))
+    visits = chosen.visits("append")
+    reached = set()
+    for name, count in visits.items():
+        found = modes.strike(chosen, Place("append", name, (count + 1) // 2), visits)
+        _whole(found)
+        if "reached" in found.notes:
+            reached.add(name)
+    never = modes.unreached(chosen.target, set(failpoints.ALL), reached)
+    assert never <= modes.OVERWRITES, f"no load was killed at {never}"
+
+
+def test_killed_at_random_times(course: Course) -> None:
+    kills = 0
+    for seed in range(1, 6):
+        found = modes.kill(course, seed, most=3)
+        _whole(found)
+        kills += found.kills
+    assert kills >= 5
+
+
+@pytest.mark.parametrize("seed", [2, 3], ids=["zombie", "at-once"])
+def test_two_runs_at_once(course: Course, seed: int) -> None:
+    found = modes.race(course, seed)
+    _whole(found)
+    assert found.notes.get("FencedError", 0) + found.notes.get("finished", 0) == 2
+
+
+@pytest.mark.parametrize("seed", [3, 6, 9], ids=["before-commit", "while-committing", "after-commit"])
+def test_cut_around_a_commit(ground: Ground, postgres: PostgresServer, seed: int) -> None:
+    with fault_proxy(postgres.host, postgres.port) as proxy:
+        cutting = Cutting(proxy, Course(ground, Postgres(postgres.new_database(), proxy.port)))
+        found = cutting.cut(seed)
+    _whole(found)
+    assert found.kills == 1, "the COMMIT was never seen"
+
+
+def _loaded(course: Course) -> tuple[Trial, Postgres]:
+    trial, target = course.begun("append"), course.target
+    assert isinstance(target, Postgres)
+    ended = trial.attempt()
+    assert ended is not None
+    assert not ended.error, ended
+    return trial, target
+
+
+@pytest.mark.parametrize(
+    ("spoil", "verdict"),
+    [
+        ("DELETE FROM {0} WHERE id = 5", Verdict.LOST),
+        ("INSERT INTO {0} SELECT * FROM {0} WHERE id = 5", Verdict.DOUBLED),
+        ("UPDATE {0} SET amount = amount + 1 WHERE id = 5", Verdict.CORRUPT),
+    ],
+)
+def test_the_judge_sees_what_is_wrong(course: Course, spoil: str, verdict: Verdict) -> None:
+    trial, target = _loaded(course)
+    assert trial.judge().verdict is Verdict.WHOLE
+    target.database.execute(spoil.format(trial.name))
+    assert trial.judge().verdict is verdict
+
+
+def test_the_judge_misses_dead_letters(course: Course) -> None:
+    trial, _ = _loaded(course)
+    trial.forget_letters()
+    assert trial.judge().verdict is Verdict.ASTRAY
