@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.memory import CASES, LIMIT_MIB
+from benchmarks.memory import LIMIT_MIB
 
 ROOT = Path(__file__).resolve().parents[2]
 
 
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("case", ["join", "sort", "fan_out"])
 def test_a_million_rows_stay_within_the_bound(case: str, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "benchmarks.memory", case, "1", "--home", str(tmp_path)]
     done = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True)
