@@ -9,7 +9,7 @@ from dagster import BetaWarning, RepositoryData, repository
 
 from etl_defs.library import Library
 from etl_defs.repository import WorkflowRepository
-from etl_defs.settings import read_settings
+from etl_defs.settings import existing_workflows, read_settings
 
 # Owners of jobs and references to code are in beta; one warning for each workflow would hide the lines that matter.
 warnings.filterwarnings("ignore", category=BetaWarning)
@@ -20,4 +20,4 @@ gc.set_threshold(100_000, 50, 100)
 @repository(name="__repository__", description="Workflows of Headrace, one job each.")  # type: ignore[arg-type]  # takes a RepositoryData too
 def defs() -> RepositoryData:
     """Returns the workflows of the folder that `HEADRACE_WORKFLOWS` names."""
-    return WorkflowRepository(Library(read_settings()))
+    return WorkflowRepository(Library(existing_workflows(read_settings())))

@@ -62,7 +62,7 @@ class WorkflowRepository(RepositoryData):
     @cached_property
     def _own_jobs(self) -> tuple[str, ...]:
         """The jobs that are no workflow's; a workflow of that name goes before."""
-        return () if self.library.has(REPLAY_JOB) else (REPLAY_JOB,)
+        return () if REPLAY_JOB in self.library.names else (REPLAY_JOB,)
 
     def has_job(self, job_name: str) -> bool:
         """Tells whether there is such a workflow, or whether it is Dagster's own job for assets."""

@@ -22,6 +22,7 @@ from dagster import (
 )
 
 from dsl.contracts.state import Json
+from dsl.diagnostics import did_you_mean
 from dsl.plan.logical import Read
 from dsl.schedule import Trigger, TriggerType
 from etl_defs.arrivals import Arrival, local_files, look, seen_of
@@ -31,6 +32,7 @@ from etl_defs.schedules import run_in_progress
 
 NAME = "headrace_triggers"
 SHORTEST = 5
+KNOWN = 1_000
 Memory = dict[str, Json]
 
 
@@ -105,9 +107,17 @@ class _Look:
         last = kept.get("storage_id")
         records = self.instance.fetch_materializations(AssetRecordsFilter(asset_key=key), limit=1).records
         newest = records[0].storage_id if records else 0
+        if not newest:
+            return "", self._never_written(key), {"storage_id": newest}
         if last is None or newest <= int(str(last)):
             return "", f"nothing new in {key.to_user_string()}", {"storage_id": newest}
         return str(newest), key.to_user_string(), {"storage_id": newest}
+
+    def _never_written(self, key: AssetKey) -> str:
+        """Says that an asset is not there yet, or was misspelt: a trigger that waits for ever should not do so in silence."""
+        known = self.instance.get_asset_keys(prefix=key.path[:1], limit=KNOWN)
+        hint = did_you_mean(key.to_user_string(), (each.to_user_string() for each in known))
+        return f"nothing was ever written under {key.to_user_string()}" + (f" ({hint})" if hint else "")
 
 
 def dispatcher(library: Library, job_of: Callable[[str], JobDefinition]) -> SensorDefinition | None:

@@ -58,6 +58,20 @@ def read_settings(environment: Mapping[str, str] | None = None) -> Settings:
     )
 
 
+def existing_workflows(settings: Settings) -> Settings:
+    """Returns the settings, now that the folder of the workflows has been seen.
+
+    Raises:
+        SettingError: It is not there; a location without workflows would look as if all were well.
+    """
+    if not settings.workflows.exists():
+        raise SettingError(
+            f"HEADRACE_WORKFLOWS={str(settings.workflows)!r}: there is no such folder "
+            f"(seen from {Path.cwd()}; reload the location once it is there)"
+        )
+    return settings
+
+
 def _says_yes(given: Mapping[str, str], name: str) -> bool:
     return given.get(name, "").lower() in {"1", "true", "yes"}
 

@@ -89,6 +89,26 @@ def test_new_data_upstream_starts_a_run_but_old_data_does_not(tmp_path: Path) ->
         assert watch.look() == []
 
 
+def test_an_asset_that_nobody_writes_is_named_with_the_one_that_was_meant(tmp_path: Path) -> None:
+    text = copy("a", more="  trigger: {type: asset, asset: [memory, othr, users]}")
+    [sensor] = Location(tmp_path, {"a.yaml": text}).repository.sensor_defs
+    with DagsterInstance.ephemeral() as instance:
+        instance.report_runless_asset_event(AssetMaterialization(["memory", "other", "users"]))
+        tick = sensor.evaluate_tick(build_sensor_context(instance=instance))
+    said = "a: nothing was ever written under memory/othr/users (did you mean 'memory/other/users'?)"
+    assert tick.skip_message == said
+
+
+def test_the_first_data_of_an_asset_starts_a_run(tmp_path: Path) -> None:
+    text = copy("a", more="  trigger: {type: asset, asset: [memory, other, users]}")
+    [sensor] = Location(tmp_path, {"a.yaml": text}).repository.sensor_defs
+    with DagsterInstance.ephemeral() as instance:
+        watch = _Watch(sensor, instance)
+        assert watch.look() == []
+        instance.report_runless_asset_event(AssetMaterialization(["memory", "other", "users"]))
+        assert len(watch.look()) == 1
+
+
 def test_a_trigger_that_cannot_be_looked_at_hides_no_other(tmp_path: Path) -> None:
     inbox = tmp_path / "inbox"
     inbox.mkdir()

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from etl_defs.settings import WORKFLOWS, SettingError, read_settings
+from etl_defs.settings import WORKFLOWS, SettingError, existing_workflows, read_settings
 
 
 def test_defaults() -> None:
@@ -38,3 +38,10 @@ def test_what_is_allowed_is_said(name: str) -> None:
     assert not getattr(read_settings({}), name)
     for text, allowed in (("1", True), ("true", True), ("Yes", True), ("0", False), ("", False), ("no", False)):
         assert getattr(read_settings({f"HEADRACE_{name.upper()}": text}), name) is allowed
+
+
+def test_a_folder_of_workflows_that_is_not_there_is_said(tmp_path: Path) -> None:
+    settings = read_settings({"HEADRACE_WORKFLOWS": str(tmp_path)})
+    assert existing_workflows(settings) is settings
+    with pytest.raises(SettingError, match=r"HEADRACE_WORKFLOWS=.*gone.*there is no such folder"):
+        existing_workflows(read_settings({"HEADRACE_WORKFLOWS": str(tmp_path / "gone")}))
