@@ -7,7 +7,8 @@ test that fails when an upgrade of Dagster changes what this rests on.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any
 
@@ -28,7 +29,7 @@ _NOW: Mapping[str, sa.ColumnElement[Any]] = {
 
 
 class KeyValues:
-    """Texts under keys, in the run storage of a Dagster instance.
+    """Texts under keys, in the run storage of a Dagster instance. Every call raises `UnavailableError` if it cannot be reached.
 
     Args:
         instance: Its run storage must be SQL: SQLite (the default), PostgreSQL or MySQL.
@@ -45,28 +46,23 @@ class KeyValues:
 
     def get(self, key: str) -> str | None:
         """Returns the value of a key, or None."""
-        return self._storage.get_cursor_values({key}).get(key)
+        with _asked():
+            return self._storage.get_cursor_values({key}).get(key)
 
     def read(self, key: str) -> tuple[str | None, datetime]:
         """Returns the value of a key, or None, and the time by the database's own clock, aware, in UTC."""
         table = KeyValueStoreTable
         value = sa.select(table.c.value).where(table.c.key == key).scalar_subquery()
-        with self._storage.connect() as connection:
+        with _asked(), self._storage.connect() as connection:
             row = connection.execute(sa.select(value, _NOW[connection.dialect.name])).one()
         held, now = row
         time = datetime.fromisoformat(now) if isinstance(now, str) else now
         return held, time.replace(tzinfo=UTC) if time.tzinfo is None else time.astimezone(UTC)
 
     def put(self, key: str, value: str) -> None:
-        """Sets a key, whatever it held.
-
-        Raises:
-            UnavailableError: The storage did not take it.
-        """
-        try:
+        """Sets a key, whatever it held."""
+        with _asked():
             self._storage.set_cursor_values({_checked(key): value})
-        except sa.exc.SQLAlchemyError as error:
-            raise _unavailable(error) from error
 
     def insert(self, key: str, value: str) -> bool:
         """Sets a key that does not exist; tells whether it did not."""
@@ -91,12 +87,12 @@ class KeyValues:
         """Returns all pairs whose key begins so, case-sensitively, sorted by key."""
         table = KeyValueStoreTable
         found = sa.select(table.c.key, table.c.value).where(table.c.key.startswith(prefix, autoescape=True))
-        with self._storage.connect() as connection:
+        with _asked(), self._storage.connect() as connection:
             rows = [(str(key), str(value)) for key, value in connection.execute(found)]
         return {key: value for key, value in sorted(rows) if key.startswith(prefix)}
 
     def _changed(self, statement: sa.sql.Executable) -> int:
-        with self._storage.connect() as connection:
+        with _asked(), self._storage.connect() as connection:
             return connection.execute(statement).rowcount
 
 
@@ -106,8 +102,15 @@ def _checked(key: str) -> str:
     return key
 
 
-def _unavailable(error: Exception) -> UnavailableError:
-    return UnavailableError(
-        f"Dagster's run storage did not take a checkpoint: {type(error).__name__}",
-        hint="is its database reachable, and is its disk full?",
-    )
+@contextmanager
+def _asked() -> Iterator[None]:
+    try:
+        yield
+    except sa.exc.IntegrityError:
+        raise
+    except sa.exc.SQLAlchemyError as error:
+        raise UnavailableError(
+            f"Dagster's run storage could not be read or written: {type(error).__name__}",
+            where="run storage",
+            hint="is its database reachable, and is its disk full?",
+        ) from error

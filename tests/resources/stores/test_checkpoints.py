@@ -1,16 +1,18 @@
 """Checkpoints in run storage and in memory; and the contract with the private names of Dagster that they rest on."""
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from dagster import DagsterInstance
+from dagster._core.storage.runs.schema import KeyValueStoreTable
+from dagster._core.storage.runs.sql_run_storage import SqlRunStorage
 from sqlalchemy import inspect
 
-from dsl.contracts.errors import FatalError
+from dsl.contracts.errors import FatalError, UnavailableError
 from dsl.contracts.state import State
 from dsl.contracts.stores import Checkpoint, CheckpointStore
 from resources.stores.checkpoints import PREFIX, KeyValueCheckpoints, MemoryCheckpoints
@@ -152,6 +154,31 @@ def test_key_values_on_postgresql(check: Any, postgres: PostgresServer, tmp_path
     }
     with DagsterInstance.local_temp(str(tmp_path), overrides=config) as instance:
         check(instance)
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda pairs: pairs.get("k"),
+        lambda pairs: pairs.read("k"),
+        lambda pairs: pairs.put("k", "v"),
+        lambda pairs: pairs.insert("k", "v"),
+        lambda pairs: pairs.replace("k", "v", "w"),
+        lambda pairs: pairs.delete("k"),
+        lambda pairs: pairs.list("k"),
+    ],
+)
+def test_storage_that_fails_is_unavailable_and_may_be_asked_again(
+    instance: DagsterInstance, call: Callable[[KeyValues], object]
+) -> None:
+    pairs, storage = KeyValues(instance), cast("SqlRunStorage", instance.run_storage)
+    with storage.connect() as connection:
+        KeyValueStoreTable.drop(connection)
+    with pytest.raises(UnavailableError, match="run storage: Dagster's run storage could not be read or written"):
+        call(pairs)
+    with storage.connect() as connection:
+        KeyValueStoreTable.create(connection)
+    call(pairs)
 
 
 def test_storage_without_the_table_is_refused() -> None:

@@ -3,6 +3,8 @@
 import hashlib
 import os
 import stat
+import subprocess
+import sys
 import threading
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -123,3 +125,32 @@ def test_a_store_that_cannot_write_says_so(tmp_path: Path) -> None:
     (tmp_path / "broken.sqlite").write_bytes(b"no database" * 1000)
     with pytest.raises(UnavailableError, match="not a database"):
         LocalDeadLetters(tmp_path / "broken.sqlite").count("w/s/0")
+
+
+def test_an_epoch_that_never_committed_is_forgotten_and_no_other(store: LocalDeadLetters) -> None:
+    store.add([letter(1), letter(2), letter(2, key="w/other/0")])
+    assert store.discard("w/s/0", 2) == 1
+    assert store.discard("w/s/0", 2) == 0
+    assert (store.count("w/s/0"), store.count("w/other/0")) == (1, 1)
+    assert store.add([letter(2)]) == 1
+
+
+def test_what_was_added_outlives_a_kill(tmp_path: Path) -> None:
+    script = (
+        "import os, signal, sys; sys.path.insert(0, sys.argv[1]); from pathlib import Path\n"
+        "from tests.resources.stores.test_dead_letters import LocalDeadLetters, letter\n"
+        "store = LocalDeadLetters(Path(sys.argv[2]))\n"
+        "for number in range(5): store.add([letter(number)])\n"
+        "os.kill(os.getpid(), signal.SIGKILL)\n"
+    )
+    root = str(Path(__file__).resolve().parents[3])
+    done = subprocess.run([sys.executable, "-c", script, root, str(tmp_path)], check=False, capture_output=True)
+    assert done.returncode == -9, done.stderr
+    assert LocalDeadLetters(tmp_path).count("w/s/0") == 5
+
+
+def test_every_commit_is_forced_to_disk(store: LocalDeadLetters) -> None:
+    store.add([letter(1)])
+    with store.file.open() as database:
+        assert database.execute("PRAGMA synchronous").fetchone()[0] == 2
+        assert database.execute("PRAGMA journal_mode").fetchone()[0] == "wal"
