@@ -13,6 +13,7 @@ import pytest
 from tests.kit.postgres import PostgresDatabase, PostgresServer
 from tests.resources.fork_server import fork_server
 from tests.server.command import Ended, environment
+from tests.server.conftest import Here
 
 ORDERS = """\
 workflow:
@@ -181,18 +182,19 @@ def test_a_row_that_its_writer_refused_is_mended_and_arrives(
     assert target.rows("SELECT id, email FROM paid ORDER BY id") == [(1, "a"), (2, "b"), (3, "c")]
 
 
-def test_bad_input_is_one_sentence(folder: Path) -> None:
+def test_bad_input_is_one_sentence(folder: Path, here: Here, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DAGSTER_HOME", str(folder / "home"))
     _orders(folder)
-    assert headrace("run", "orders.yaml", cwd=folder).code == 0
     for arguments, said in (
         (("show", "nothing"), "no workflow 'nothing'"),
         (("edit", "orders.yaml", "ab", "--set", "email=1"), "too short"),
         (("edit", "orders.yaml", "abcdef012345", "--set", "email=1"), "no dead letter"),
+        (("edit", "orders.yaml", "abcdef012345"), "say what to change"),
         (("discard", "orders.yaml", "--reason", "x"), "say which with a filter"),
         (("discard", "orders.yaml", "--everything", "--reason", " "), "says nothing"),
         (("discard", "orders.yaml", "--everything"), "--reason"),
     ):
-        done = headrace("dlq", *arguments, cwd=folder)
+        done = here("dlq", *arguments)
         assert (done.code, "Traceback" in done.said) == (2, False), done.said
         assert said in done.said
 
