@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import pytest
-from dagster import DagsterRunStatus
+from dagster import DagsterInstance, DagsterRunStatus, RunRecord, RunsFilter
 
 from resources.stores.checkpoints import KeyValueCheckpoints
 from server.home import SETTINGS
-from tests.etl_defs.deployment import Deployment, ended_run, wait_for
+from tests.etl_defs.deployment import ENDED, Deployment, ended_run, wait_for
 from tests.kit.postgres import PostgresDatabase, PostgresServer
 
 CANARY = "canary-wrong-password-9f31"
@@ -144,6 +144,7 @@ def served(postgres: PostgresServer, tmp_path_factory: pytest.TempPathFactory) -
     texts = {
         "shop.yaml": CONNECTION,
         "fast.yaml": _flow("fast", batch=10_000, epoch=20_000),
+        "queued.yaml": _flow("queued", batch=10_000, epoch=20_000),
         "slow.yaml": _flow("slow", batch=50, epoch=200),
         "wrong.yaml": WRONG,
         "broken.yaml": "workflow:\n  name: broken\n  shedule: '@daily'\n",
@@ -179,6 +180,25 @@ def test_a_launched_run_is_queued_started_and_kept_in_postgresql(served: Served)
     assert json.loads(kept)["run_id"] == run.run_id
 
 
+def test_two_runs_of_a_workflow_wait_for_each_other(served: Served) -> None:
+    launch = """mutation { launchRun(executionParams: { selector: {
+        repositoryLocationName: "headrace", repositoryName: "__repository__", jobName: "queued" } }) { __typename } }"""
+    for _ in range(2):
+        assert served.ask(launch) == {"launchRun": {"__typename": "LaunchRunSuccess"}}
+    with served.deployment.instance() as instance:
+        wait_for(lambda: len(_ended(instance, "queued")) == 2, "the end of two runs")
+        first, second = sorted(_ended(instance, "queued"), key=lambda each: each.start_time or 0)
+    assert first.dagster_run.status is second.dagster_run.status is DagsterRunStatus.SUCCESS
+    assert first.end_time is not None
+    assert second.start_time is not None
+    assert first.end_time <= second.start_time
+    assert served.shop.rows("SELECT count(*) FROM queued_target") == [(ROWS // 3 * 2,)]
+
+
+def _ended(instance: DagsterInstance, job: str) -> list[RunRecord]:
+    return list(instance.get_run_records(RunsFilter(job_name=job, statuses=list(ENDED))))
+
+
 def test_terminating_a_run_ends_it_at_a_batch_and_the_next_goes_on(served: Served) -> None:
     served.launch("slow")
     with served.deployment.instance() as instance:
@@ -199,14 +219,13 @@ def test_terminating_a_run_ends_it_at_a_batch_and_the_next_goes_on(served: Serve
     assert served.shop.rows("SELECT count(*), count(DISTINCT id) FROM slow_target") == [(ROWS // 3, ROWS // 3)]
 
 
-def _status(instance: Any, run_id: str) -> DagsterRunStatus:
+def _status(instance: DagsterInstance, run_id: str) -> DagsterRunStatus:
     run = instance.get_run_by_id(run_id)
     assert run is not None
     assert run.status is not DagsterRunStatus.FAILURE, "\n".join(
         each.user_message for each in instance.all_logs(run_id)
     )
-    status: DagsterRunStatus = run.status
-    return status
+    return run.status
 
 
 def test_no_secret_is_anywhere(served: Served) -> None:
