@@ -31,6 +31,7 @@ class Action(StrEnum):
     RAISE = "raise"
     ENOSPC = "enospc"
     HANG = "hang"
+    FREEZE = "freeze"
 
 
 @dataclass(frozen=True)
@@ -98,6 +99,8 @@ def _visit(name: str) -> None:
         return
     if fault.action is Action.KILL:
         os.kill(os.getpid(), signal.SIGKILL)
+    elif fault.action is Action.FREEZE:
+        os.kill(os.getpid(), signal.SIGSTOP)
     elif fault.action is Action.HANG:
         time.sleep(3600)
     elif fault.action is Action.ENOSPC:

@@ -11,7 +11,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
@@ -57,10 +57,10 @@ class Campaign:
     def _failpoints(self, course: Course) -> Iterator[Finding]:
         if not self._given.failpoints:
             return
-        visits = {mode: course.visits(mode) for mode in course.target.modes}
+        visits = {mode: course.known_visits(mode) for mode in course.target.modes}
         reached = {name for each in visits.values() for name in each}
         only = [Place.parse(self._given.only)] if self._given.only else None
-        for place in only or modes.places(course, visits):
+        for place in only or modes.places(course, visits, once=self._given.once):
             found = modes.strike(course, place, visits[place.mode])
             if "reached" in found.notes:
                 reached.add(place.name)
@@ -149,6 +149,7 @@ def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.faults.campaign", description=__doc__)
     parser.add_argument("--targets", type=lambda text: text.split(","), default=list(NAMES))
     parser.add_argument("--failpoints", action="store_true", help="every failpoint at its first, middle and last visit")
+    parser.add_argument("--once", action="store_true", help="every failpoint at its middle visit only")
     parser.add_argument("--kills", type=int, default=0, help="SIGKILLs at random times, for each target")
     parser.add_argument("--races", type=int, default=0, help="races of two runs, for each target; every other a zombie")
     parser.add_argument("--cuts", type=int, default=0, help="cut connections, for each SQL server")
@@ -170,7 +171,8 @@ def main() -> int:
     _say(f"rows of seed {given.seed}; cases from {given.first}")
     with ExitStack() as stack:
         campaign = Campaign(given, stack.enter_context(Field.opened(Rows(given.seed, given.rows))))
-        campaign.run()
+        with suppress(KeyboardInterrupt):  # what was found so far is worth its table
+            campaign.run()
     _say(f"\n{campaign.table()}\n\n{campaign.notes()}")
     if given.json:
         given.json.write_text(campaign.document(), encoding="utf-8")

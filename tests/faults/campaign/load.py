@@ -144,8 +144,8 @@ class Ended:
         said: Its text.
         books: Rows by what became of them, over this attempt's epochs.
         visits: How often each failpoint was reached.
-        began: Seconds from its start to the opening of the stage.
-        seconds: Seconds in all.
+        began: Seconds of a processor that it used until it opened the stage.
+        seconds: Those that it used in all.
     """
 
     error: str = ""
@@ -169,11 +169,11 @@ class _Clock:
     """Notes when the stage was opened."""
 
     def __init__(self) -> None:
-        self._start, self.began = time.monotonic(), 0.0
+        self.began = 0.0
 
     def passed(self) -> float:
-        """Returns the seconds since the start."""
-        return time.monotonic() - self._start
+        """Returns the seconds of a processor since the start."""
+        return time.process_time()
 
     def emit(self, event: Event) -> None:
         """Hears what the engine tells."""

@@ -15,7 +15,8 @@ from tests.kit.proxy import FaultProxy
 
 KILLS_A_LOAD = 6
 EVERYWHERE = ("stage.", "loop.", "epoch.", "letters.added")
-PATIENCE = 30.0
+PATIENCE = 120.0
+LOCK_PATIENCE = 20.0
 
 
 @dataclass(frozen=True)
@@ -50,6 +51,7 @@ class Course:
 
     ground: Ground
     target: Target
+    _visits: dict[str, dict[str, int]] = field(default_factory=dict)
 
     def begun(self, mode: str) -> Trial:
         """Makes a load; an overwrite finds what a run before it has written."""
@@ -65,7 +67,7 @@ class Course:
 
     @cached_property
     def pace(self) -> tuple[float, float]:
-        """Seconds until an undisturbed load opens its stage, and until it ends."""
+        """Seconds of a processor until an undisturbed load opens its stage, and until it ends."""
         trial = self.ground.trial(self.target, self.target.modes[0])
         ended = trial.attempt()
         assert ended is not None
@@ -73,8 +75,14 @@ class Course:
         trial.finish()
         return ended.began, ended.seconds
 
+    def known_visits(self, mode: str) -> dict[str, int]:
+        """The same as `visits`, asked once."""
+        if mode not in self._visits:
+            self._visits[mode] = self.visits(mode)
+        return self._visits[mode]
+
     def moment(self, luck: random.Random) -> float:
-        """Seconds at which to disturb: a fifth of them before the stage begins."""
+        """Seconds of a processor at which to disturb: a fifth of them before the stage begins."""
         began, seconds = self.pace
         return luck.uniform(0, began) if luck.random() < 0.2 else luck.uniform(began * 0.9, seconds)
 
@@ -123,11 +131,17 @@ class Place:
         return cls(mode, name, int(visit), bool(rest))
 
 
-def places(course: Course, visits: Mapping[str, Mapping[str, int]]) -> Iterator[Place]:
-    """Yields every failpoint that loads of each mode reach at its first, middle and last visit, and those of recoveries."""
+def places(course: Course, visits: Mapping[str, Mapping[str, int]], *, once: bool) -> Iterator[Place]:
+    """Yields every failpoint that loads of each mode reach at its first, middle and last visit, and those of recoveries.
+
+    Args:
+        course: The target.
+        visits: Mode -> failpoint -> its visits.
+        once: Only the middle visits.
+    """
     for mode, reached in visits.items():
         for name, count in sorted(reached.items()):
-            for visit in sorted({1, (count + 1) // 2, count}):
+            for visit in [(count + 1) // 2] if once else sorted({1, (count + 1) // 2, count}):
                 yield Place(mode, name, visit)
         for name in RECOVERIES:
             if course.target.reaches(name, EVERYWHERE) and (name not in OVERWRITES or mode == "overwrite"):
@@ -189,7 +203,7 @@ def kill(course: Course, seed: int, most: int = KILLS_A_LOAD) -> Finding:
     notes = {mode: 1}
     while kills < most:
         child = trial.start()
-        if child.ended(course.moment(luck)):
+        if child.spent(course.moment(luck)):
             ended = trial.heard(child.wait())
             if ended is None or not ended.error:
                 break
@@ -204,24 +218,24 @@ def kill(course: Course, seed: int, most: int = KILLS_A_LOAD) -> Finding:
 
 
 def race(course: Course, seed: int) -> Finding:
-    """Lets two runs load at once; the even seeds freeze the first one while the second begins."""
+    """Lets two runs load at once; those of even seeds freeze the first one at a failpoint while the second begins."""
     luck = random.Random(f"{course.target.name} {seed}")
-    trial = course.begun(luck.choice([each for each in course.target.modes if each != "overwrite"]))
-    first = trial.start()
-    notes: dict[str, int] = {}
+    mode = luck.choice([each for each in course.target.modes if each != "overwrite"])
+    visits = course.known_visits(mode)
+    trial, notes = course.begun(mode), {mode: 1}
     if seed % 2 == 0:
-        notes["zombies"] = 1
-        first.ended(course.moment(luck))
-        if first.code is None:
-            first.signal(signal.SIGSTOP)
+        place = luck.choice(sorted(visits))
+        first = trial.start({place: f"freeze@{luck.randint(1, visits[place])}"})
+        notes[f"zombie at {place}" if first.frozen() else "no zombie"] = 1
         second = trial.start()
-        # A second run may wait for a lock of the frozen one: then it goes on when that one does.
-        second.ended(luck.uniform(0.3, 2.5) * course.pace[1])
+        # It may wait for a lock of the frozen one: then it goes on when that one does.
+        second.ended(LOCK_PATIENCE)
         if first.code is None:
             first.signal(signal.SIGCONT)
     else:
         notes["at once"] = 1
-        first.ended(luck.uniform(0, course.pace[0] * 1.2))
+        first = trial.start()
+        first.spent(luck.uniform(0, course.pace[1] * 0.7))
         second = trial.start()
     outcome = _outcome(course.target, trial, (first, second), notes)
     judged = trial.finish()
@@ -231,7 +245,7 @@ def race(course: Course, seed: int) -> Finding:
 def _outcome(target: Target, trial: Trial, runs: tuple[Child, Child], notes: dict[str, int]) -> Judgement | None:
     """Notes how two runs ended; returns a judgement if one ended otherwise than it may."""
     for child in runs:
-        if not child.ended(PATIENCE * 4):
+        if not child.ended(PATIENCE):
             child.signal(signal.SIGKILL)
             trial.heard(child.wait())
             return Judgement(Verdict.STUCK, why="a run did not end beside another")

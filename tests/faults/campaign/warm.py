@@ -7,6 +7,7 @@ answers its exit code once it has ended. Between the two the pid belongs to that
 from __future__ import annotations
 
 import contextlib
+import gc
 import importlib
 import json
 import os
@@ -75,6 +76,29 @@ class Child:
                 time.sleep(min(left, 0.005))
         return True
 
+    def spent(self, seconds: float, *, patience: float = 60.0) -> bool:
+        """Waits until it has used so much of a processor, which says how far it is however busy the machine is; tells whether it has ended.
+
+        Args:
+            seconds: Of a processor.
+            patience: Seconds after which it is taken to wait for something.
+        """
+        until = time.monotonic() + patience
+        while not self.ended(0):
+            if _used(self.pid) >= seconds or time.monotonic() > until:
+                return False
+            time.sleep(0.003)
+        return True
+
+    def frozen(self) -> bool:
+        """Waits until it stands still; tells whether it does, and has not ended instead."""
+        while not self.ended(0):
+            state = Path(f"/proc/{self.pid}/stat").read_text(encoding="ascii").rpartition(")")[2].split()[0]
+            if state == "T":
+                return True
+            time.sleep(0.003)
+        return False
+
     def wait(self) -> Ended | None:
         """Waits for its end; returns what it said, None if it was killed."""
         if self.code is None:
@@ -84,6 +108,15 @@ class Child:
         if not self._answer.exists():
             return Ended("ended", f"it ended with {self.code} and said nothing")
         return Ended(**json.loads(self._answer.read_text(encoding="utf-8")))
+
+
+def _used(pid: int) -> float:
+    """Seconds of a processor that a process has used; exact, unlike the ticks of /proc/PID/stat."""
+    used = 0
+    for each in Path(f"/proc/{pid}/task").glob("*/schedstat"):
+        with contextlib.suppress(OSError):  # a thread that has just ended
+            used += int(each.read_text(encoding="ascii").split()[0])
+    return used / 1e9
 
 
 class Warm:
@@ -166,6 +199,9 @@ def main() -> None:
     """Imports everything, and serves until the input ends."""
     for each in _DRIVERS:
         importlib.import_module(each)
+    # What is collected in a child would copy every page that it shares with this process.
+    gc.collect()
+    gc.freeze()
     _serve(sys.stdin, sys.stdout)
 
 
