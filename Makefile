@@ -61,6 +61,10 @@ services: .svc-venv/.stamp ## Install the servers that the tests run against.
 test: setup services ## Run all tests; REQUIRE_SERVICES=1 makes a missing server a failure.
 	$(BIN)/python -m pytest -q -n $(WORKERS) tests
 
+.PHONY: test-slow
+test-slow: setup services ## Run the tests that take minutes, which `make test` leaves out.
+	$(BIN)/python -m pytest -q -n $(WORKERS) -m slow --timeout=1200 tests
+
 KILLS ?= 300
 RACES ?= 200
 CUTS ?= 500

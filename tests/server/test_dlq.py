@@ -125,17 +125,20 @@ def test_nothing_is_shown_where_nobody_knows_what_is_masked(folder: Path) -> Non
     assert {value for each in _letters(folder) for value in each["row"].values()} == {"***"}
 
 
+SLOW = pytest.mark.slow
+
+
 @pytest.mark.parametrize(
     ("place", "visit"),
     [
-        ("sql.fenced", 1),
-        ("sql.token_moved", 1),
+        pytest.param("sql.fenced", 1, marks=SLOW),
+        pytest.param("sql.token_moved", 1, marks=SLOW),
         ("sql.token_moved", 4),
-        ("sql.committed", 1),
-        ("sql.committed", 4),
-        ("replay.committed", 1),
+        pytest.param("sql.committed", 1, marks=SLOW),
+        pytest.param("sql.committed", 4, marks=SLOW),
+        pytest.param("replay.committed", 1, marks=SLOW),
         ("replay.committed", 2),
-        ("replay.committed", 4),
+        pytest.param("replay.committed", 4, marks=SLOW),
     ],
 )
 def test_a_replay_that_is_killed_anywhere_arrives_once(folder: Path, place: str, visit: int) -> None:
