@@ -42,25 +42,42 @@ def isolate(rows: pa.RecordBatch, work: Callable[[pa.RecordBatch], R], ended: Ca
         ended: Raises when the run should end; asked before each part.
     """
     found: Isolated[R] = Isolated()
-    parts = [rows]
+    parts = [_Part(rows)]
     while parts:
         ended()
         part = parts.pop()
+        if part.at_fault and part.rows.num_rows > 1:
+            parts += part.halves()
+            continue
         try:
-            found.results.append(work(part))
+            found.results.append(work(part.rows))
         except RejectedRows as error:
             if error.rows:
-                named = _checked(error, part.num_rows)
-                found.faults.extend((part.slice(each, 1), error) for each in sorted(named))
-                parts.append(
-                    part.take(pa.array([each for each in range(part.num_rows) if each not in named], pa.int64()))
-                )
-            elif part.num_rows <= 1:
-                found.faults.append((part, error))
+                named = _checked(error, part.rows.num_rows)
+                found.faults.extend((part.rows.slice(each, 1), error) for each in sorted(named))
+                rest = [each for each in range(part.rows.num_rows) if each not in named]
+                parts.append(_Part(part.rows.take(pa.array(rest, pa.int64()))))
+            elif part.rows.num_rows <= 1:
+                found.faults.append((part.rows, error))
             else:
-                half = part.num_rows // 2
-                parts += [part.slice(half), part.slice(0, half)]
+                parts += part.halves()
+        else:
+            if part.is_left:
+                # Both halves together failed and this one did not: the other need not be tried as a whole.
+                parts[-1].at_fault = True
     return found
+
+
+@dataclass
+class _Part:
+    rows: pa.RecordBatch
+    is_left: bool = False
+    at_fault: bool = False
+
+    def halves(self) -> list[_Part]:
+        """Both halves, the left one last, because the last is taken first."""
+        half = self.rows.num_rows // 2
+        return [_Part(self.rows.slice(half)), _Part(self.rows.slice(0, half), is_left=True)]
 
 
 def _checked(error: RejectedRows, count: int) -> set[int]:

@@ -99,6 +99,7 @@ class Tape:
     closed: int = 0
     malformed: dict[int, list[Rejection]] = field(default_factory=dict)
     trailing: list[Rejection] = field(default_factory=list)
+    torn: bool = False
     at_batch: Callable[[int], None] = lambda _: None
     at_close: Callable[[], object] = lambda: None
 
@@ -145,11 +146,11 @@ class TapeReader(BatchReader):
             batch = rows.to_batches()[0]
             self._rejections += tape.malformed.get(start, [])
             end = start + batch.num_rows
-            whole = (number + 1) % tape.page == 0 or end >= tape.rows.num_rows
+            whole = (number + 1) % tape.page == 0 or (end >= tape.rows.num_rows and not tape.torn)
             state = advance(state, batch.num_rows, batch.nbytes, row=end)
             yield Batch(batch, state if whole else None)
         self._rejections += tape.trailing
-        if not tape.incremental:
+        if not (tape.incremental or tape.torn):
             yield Batch(
                 _no_rows(self.schema),
                 {**state, "complete": True},

@@ -137,6 +137,20 @@ def test_deduplicate_and_aggregate(session: Session, rows: list[Row]) -> None:
     ]
 
 
+@settings(max_examples=60)
+@given(parts=st.lists(SIDE, min_size=1, max_size=5))
+def test_few_rows_and_many_rows_give_the_same(session: Session, parts: list[list[Row]]) -> None:
+    """Small batches run a prepared query; each of them must see its own rows, and none twice."""
+    sql = "SELECT k * 2 AS k, upper(v) AS v, $now AS at FROM input WHERE k IS NOT NULL"
+    one = session.chunk(sql, uses_now=True, where="q")
+    for values in parts:
+        (rows,) = pa.Table.from_batches(_rows(values)).combine_chunks().to_batches() or _rows([])
+        few = one.run(rows).to_pylist()
+        padding = pa.RecordBatch.from_pylist([{"k": None, "v": None}] * 2_000, rows.schema)
+        many = one.run(pa.Table.from_batches([rows, padding]).combine_chunks().to_batches()[0]).to_pylist()
+        assert few == many == [{"k": k * 2, "v": v and v.upper(), "at": NOW} for k, v in values if k is not None]
+
+
 @settings(max_examples=30)
 @given(lists=st.lists(st.one_of(st.none(), st.lists(st.integers(0, 9), max_size=4)), max_size=8))
 def test_unnest_in_a_stage(lists: list[list[int] | None]) -> None:
