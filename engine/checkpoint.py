@@ -9,8 +9,11 @@ from dsl.contracts.stores import Checkpoint
 from engine.context import OnRegression, RunContext
 
 
-def reconcile(token: Token, committed: Committed | None, context: RunContext) -> None:
+def reconcile(token: Token, copy: Checkpoint | None, committed: Committed | None, context: RunContext) -> None:
     """Compares the destination's token with the checkpoint, and mends the copy where the destination is ahead.
+
+    The copy is the one from before the fence. A later one may be of a run that has taken the stream over since: this one
+    would hear that the destination lost rows, where it is only fenced.
 
     Equal: go on. Ahead: the run before died between its commit and the copy. Behind or gone: the destination was
     restored, truncated or replaced, and going on would lose rows.
@@ -18,7 +21,6 @@ def reconcile(token: Token, committed: Committed | None, context: RunContext) ->
     Raises:
         RegressionError: The destination is behind, and the context does not say to rewind.
     """
-    copy = context.checkpoints.get(token.key)
     known = 0 if copy is None else copy.epoch
     here = 0 if committed is None else committed.epoch
     if here < known and context.on_regression is not OnRegression.REWIND:

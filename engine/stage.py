@@ -108,11 +108,12 @@ class Attempt:
         tools = OperatorTools(session, self.context, self.crew.cancelled.is_set)
         self._opener = Opener(Workshop(self.crew, tools, self._aside, self.token.key), self.context)
         tree = self._tree = self._opener.open(self.stage)
+        copy = self.context.checkpoints.get(self.token.key)
         with self._guard.writing():
             writer = stack.enter_context(self.destination.open_writer(tree.root.schema, self.token))
             committed = writer.get_state()
         _FENCED.reach()
-        checkpoint.reconcile(self.token, committed, self.context)
+        checkpoint.reconcile(self.token, copy, committed, self.context)
         _COMPARED.reach()
         state, epoch = (None, 0) if committed is None else (committed.state, committed.epoch)
         tree.resume(state)

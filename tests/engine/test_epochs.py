@@ -189,6 +189,21 @@ def test_destination_behind_stops_unless_told_to_rewind(home: Path) -> None:
     assert restored.ids() == list(range(6))
 
 
+def test_the_copy_of_a_run_that_took_over_is_no_regression(home: Path) -> None:
+    table, tape = Table(), Tape(numbers(6), batch=2, incremental=True)
+
+    class Overtaken(Checkpoints):
+        def get(self, key: str) -> Checkpoint | None:
+            if not table.commits:
+                run_stage(stage(scan(tape), table, policies(epoch=2)), replace(given_, checkpoints=others))
+            return others.get(key)
+
+    others = Checkpoints()
+    given_ = context(home, checkpoints=Overtaken())
+    run_stage(stage(scan(tape), table, policies(epoch=2)), given_)
+    assert table.ids() == list(range(6))
+
+
 def test_a_checkpoint_store_that_is_down_does_not_stop_the_data(home: Path) -> None:
     class Down(Checkpoints):
         def put(self, checkpoint: Checkpoint) -> None:
