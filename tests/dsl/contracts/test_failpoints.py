@@ -78,3 +78,13 @@ def test_a_process_is_killed_where_the_environment_says() -> None:
         [sys.executable, "-c", script], check=False, capture_output=True, text=True, env=environment, timeout=60
     )
     assert (done.returncode, done.stdout.split()) == (-signal.SIGKILL, ["0", "1"])
+
+
+def test_a_frozen_process_goes_on_when_it_is_told_to() -> None:
+    script = "from dsl.contracts.failpoints import Failpoint as F; F('a.b', '').reach(); print('went on')"
+    environment = {**os.environ, "HEADRACE_TEST": "1", "HEADRACE_FAILPOINTS": "a.b=freeze"}
+    with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True, env=environment) as frozen:
+        _, status = os.waitpid(frozen.pid, os.WUNTRACED)
+        assert os.WIFSTOPPED(status)
+        frozen.send_signal(signal.SIGCONT)
+        assert frozen.communicate()[0] == "went on\n"

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import signal
 import sys
 import time
 from collections import Counter
@@ -99,12 +100,13 @@ class Campaign:
         if found.judgement.verdict is not Verdict.WHOLE:
             _say(f"{found.target}: {found.judgement.verdict}: {found.judgement.why}")
             amount = "" if found.way == "failpoints" else " 1"
+            only = "" if found.judgement.verdict is Verdict.UNREACHED else f" --only {found.case}"
             _say(
-                f"    replay: {sys.executable} -m tests.faults.campaign --targets {found.target} --{found.way}{amount}"
-                f" --only {found.case} --seed {self._given.seed} --rows {self._given.rows}"
+                f"    replay: {sys.executable} -m tests.faults.campaign --targets {found.target} --{found.way}{amount}{only}"
+                f" --seed {self._given.seed} --rows {self._given.rows}"
             )
-        elif len(self.findings) % 25 == 0:
-            _say(f"    {found.target} {found.way}: {found.case} is whole")
+        elif len(self.findings) % 10 == 0:
+            _say(f"    {len(self.findings)} loads; {found.target} {found.way} {found.case} is whole")
 
     def table(self) -> str:
         """Returns the findings, added up."""
@@ -168,6 +170,9 @@ def main() -> int:
     if unknown:
         _say(f"unknown targets: {', '.join(unknown)}; there are: {', '.join(NAMES)}")
         return 2
+    # Whoever ends it early, also a background job for which a shell ignores the interrupt, still gets its table.
+    for each in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(each, signal.default_int_handler)
     _say(f"rows of seed {given.seed}; cases from {given.first}")
     with ExitStack() as stack:
         campaign = Campaign(given, stack.enter_context(Field.opened(Rows(given.seed, given.rows))))

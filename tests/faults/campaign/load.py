@@ -160,7 +160,8 @@ def _ended(act: Callable[[], dict[str, int]]) -> Ended:
     try:
         return Ended(books=act())
     except HeadraceError as error:
-        return Ended(type(error).__name__, str(error))
+        cause = "" if error.__cause__ is None else f" (from {error.__cause__!r})"
+        return Ended(type(error).__name__, f"{error}{cause}")
     except Exception as error:  # noqa: BLE001 - whatever escapes the engine is a finding, and is told to the campaign
         return Ended(f"escaped {type(error).__name__}", str(error))
 

@@ -157,9 +157,8 @@ class Warm:
 
     def close(self) -> None:
         """Ends the process."""
-        if self._process.stdin is not None:
-            self._process.stdin.close()
-        self._process.wait()
+        with self._process:  # closes both pipes, which ends it
+            pass
 
 
 def _serve(asked: IO[str], answers: IO[str]) -> None:
