@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from server.pages import connector_page, index_page, language_pages
+from server.pages import connector_page, guarantees_page, index_page, language_pages
 from server.reference import installed
 
 ROOT = Path(__file__).parent.parent / "docs" / "reference"
@@ -28,6 +28,7 @@ def reference_pages() -> Iterator[tuple[str, str]]:
     """Yields (path under docs/reference, text) of every page."""
     kinds = installed().kinds
     yield "README.md", index_page(kinds)
+    yield "guarantees.md", guarantees_page(kinds)
     yield from language_pages()
     for kind in kinds:
         yield f"connectors/{kind.kind}.md", connector_page(kind)

@@ -10,6 +10,7 @@ import click
 from dsl.blocks import BLOCKS
 from dsl.codes import Code
 from dsl.contracts import errors
+from dsl.contracts.capabilities import Guarantee
 from dsl.contracts.connectors import ConnectorKind, Destination, Source
 from dsl.contracts.policies import OnError, Policies
 from dsl.contracts.spec import spec_of
@@ -51,8 +52,37 @@ def index_page(kinds: Iterable[ConnectorKind]) -> str:
             " · ".join(f"[{title}]({name})" for title, name in _LANGUAGE),
             "## Connectors",
             _table(head, map(_summary, kinds)),
+            "What each pair of them promises: [Guarantees](guarantees.md).",
         ],
     )
+
+
+def guarantees_page(kinds: Iterable[ConnectorKind]) -> str:
+    """Returns the page that says what each source with each destination promises."""
+    known = tuple(kinds)
+    targets = [each for each in known if each.destination is not None]
+    rows = ((f"`{each.kind}`", *(_pair(each.source, to) for to in targets)) for each in known if each.source)
+    return _page(
+        "Guarantees",
+        [
+            (
+                "What holds when a run is killed anywhere and started again, and what that was proven against. "
+                "How it was measured: [Guarantees, measured](../guarantees.md)."
+            ),
+            _table(("from / to", *(f"`{each.kind}`" for each in targets)), rows),
+            (
+                "A source that cannot be read again from a state would make every pair `at_least_once`; none of these is one. "
+                "With a key: `write_mode: upsert`."
+            ),
+        ],
+    )
+
+
+def _pair(source: type[Source], target: ConnectorKind) -> str:
+    if target.destination is None:
+        return "-"
+    promise = promise_of(target.destination)
+    return promise if source.capabilities.replayable else f"{Guarantee.AT_LEAST_ONCE}, {promise.rpartition(', ')[2]}"
 
 
 def language_pages() -> Iterator[tuple[str, str]]:
