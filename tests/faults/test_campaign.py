@@ -10,11 +10,10 @@ import pytest
 from dsl.contracts import failpoints
 from tests.faults.campaign import modes
 from tests.faults.campaign.load import Rows
-from tests.faults.campaign.modes import Course, Cutting, Finding, Place
+from tests.faults.campaign.modes import Course, Finding, Place
 from tests.faults.campaign.targets import Files, Postgres
 from tests.faults.campaign.trial import Ground, Trial, Verdict
 from tests.kit.postgres import PostgresServer
-from tests.kit.proxy import fault_proxy
 
 ROWS = Rows(seed=7, count=300)
 
@@ -71,15 +70,6 @@ def test_two_runs_at_once(course: Course, seed: int) -> None:
     _whole(found)
     assert found.notes.get("FencedError", 0) + found.notes.get("finished", 0) == 2
     assert "no zombie" not in found.notes
-
-
-@pytest.mark.parametrize("seed", [3, 6, 9], ids=["before-commit", "while-committing", "after-commit"])
-def test_cut_around_a_commit(ground: Ground, postgres: PostgresServer, seed: int) -> None:
-    with fault_proxy(postgres.host, postgres.port) as proxy:
-        cutting = Cutting(proxy, Course(ground, Postgres(postgres.new_database(), proxy.port)))
-        found = cutting.cut(seed)
-    _whole(found)
-    assert found.kills == 1, "the COMMIT was never seen"
 
 
 def _loaded(course: Course) -> tuple[Trial, Postgres]:
