@@ -103,6 +103,13 @@ def empty(schema: pa.Schema) -> pa.RecordBatch:
     return pa.RecordBatch.from_arrays([pa.array([], each.type) for each in schema], schema=schema)
 
 
+def joined(pieces: list[pa.RecordBatch], schema: pa.Schema) -> list[pa.RecordBatch]:
+    """Pieces of one schema as one batch, or as few as its offsets allow."""
+    if not schema.names:
+        return pieces
+    return pa.Table.from_batches(pieces, schema).combine_chunks().to_batches()
+
+
 def _joined(batches: list[pa.RecordBatch], schema: pa.Schema) -> pa.RecordBatch:
     if len(batches) == 1:
         return batches[0]

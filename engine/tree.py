@@ -25,7 +25,7 @@ from engine.flow import Counts, Flow, Ledger, Rejected, combined, cut, digest, m
 from engine.isolate import Isolated, isolate
 from engine.operators.relational import Chunk, Inputs, StreamRun
 from engine.operators.tools import OperatorTools, open_operator
-from engine.shape import conform, conform_one, empty, resolved
+from engine.shape import conform, conform_one, empty, joined, resolved
 
 ROWS_UNDER_WAY = 262_144
 BYTES_UNDER_WAY = 8 * 2**20
@@ -197,7 +197,10 @@ class OpenChunk(OpenStep):
 
 
 def spread(flow: Flow, pieces: list[pa.RecordBatch], schema: pa.Schema, policies: Policies) -> Iterator[Flow]:
-    """Sends what came of one batch: cut to size, with the state and the books on the last piece."""
+    """Sends what came of one batch: put together again or cut to size, with the state and the books on the last piece."""
+    if len(pieces) > 1 and sum(each.nbytes for each in pieces) <= policies.batch.bytes:
+        # Poison rows cut a batch into crumbs, and each would be a call of its own to the destination.
+        pieces = joined(pieces, schema)
     for each in pieces[:-1]:
         yield from cut(Flow(each, None, flow.anchor, Ledger()), policies.batch.rows, policies.batch.bytes)
     yield from cut(flow.with_rows(pieces[-1] if pieces else empty(schema)), policies.batch.rows, policies.batch.bytes)

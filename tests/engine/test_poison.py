@@ -187,6 +187,19 @@ def test_each_row_is_written_or_refused_as_the_document_says(
     assert (books.rejected, books.filtered) == (len(poison), 0)
 
 
+def test_a_batch_that_poison_cut_apart_is_written_in_one_call(home: Path) -> None:
+    table, calls, held = Table(), [0], policies(on_error=OnError.DROP)
+
+    def count(point: str) -> None:
+        calls[0] += point == "write"
+
+    table.before = count
+    root = chunk(scan(Tape(numbers(300, poison=range(0, 300, 7)), batch=100), held=held), CAST, held)
+    run_stage(stage(root, table, held), context(home))
+    assert calls[0] == 3
+    assert table.ids() == [each for each in range(300) if each % 7]
+
+
 def test_a_filter_and_a_poison_row_are_told_apart(home: Path) -> None:
     table, letters, held = Table(), DeadLetters(), policies(on_error=OnError.DLQ)
     query = "SELECT id, CAST(text AS BIGINT) AS n FROM input WHERE CAST(text AS BIGINT) % 2 = 0"
