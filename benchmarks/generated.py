@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -168,7 +168,11 @@ class Forgetful:
         """Forgets them."""
         return 0
 
-    def discard(self, key: str, epoch: int) -> int:
+    def known(self, key: str) -> Mapping[str, datetime]:
+        """Nobody."""
+        return {}
+
+    def discard(self, key: str, epoch: int, known: Mapping[str, datetime]) -> int:
         """Nothing to forget."""
         return 0
 

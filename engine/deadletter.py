@@ -138,6 +138,9 @@ def _fatal(rejection: Rejection) -> FatalError:
 class Letters(Protocol):
     """Where the dead letters of one stage go."""
 
+    def resume(self, committed: int) -> None:
+        """Forgets what a dead run left of its open epoch, once the stream is fenced and its last committed epoch is known."""
+
     def add(self, letters: Sequence[DeadLetter]) -> None:
         """Takes dead letters of the open epoch."""
 
@@ -155,17 +158,21 @@ class StoredLetters:
     """Keeps dead letters in the deployment's store.
 
     What a run that died kept of its open epoch is forgotten first: a replay in batches of another size would give the same
-    rows other ids.
+    rows other ids. Only what was there before the fence: a run that sleeps behind its fence may be overtaken, and must not
+    forget what the other one keeps.
 
     Args:
         store: The store.
         token: The stream whose rows are refused.
-        committed: Its last committed epoch.
     """
 
-    def __init__(self, store: DeadLetterStore, token: Token, committed: int) -> None:
-        self._store = store
-        store.discard(token.key, committed + 1)
+    def __init__(self, store: DeadLetterStore, token: Token) -> None:
+        self._store, self._key = store, token.key
+        self._before = store.known(token.key)
+
+    def resume(self, committed: int) -> None:
+        """Forgets what runs before the fence kept of the epoch that is open."""
+        self._store.discard(self._key, committed + 1, self._before)
         _DISCARDED.reach()
 
     def add(self, letters: Sequence[DeadLetter]) -> None:
@@ -186,22 +193,27 @@ class WrittenLetters:
     """Writes dead letters to a destination as rows of `SCHEMA`, each once.
 
     They are committed just before their epoch. Whoever dies between the two commits leaves the ids in the token, with the
-    epoch they belong to: what a replay brings again is known by them.
+    epoch they belong to: what a replay brings again is known by them. Their stream is fenced before that of the rows, so
+    that whoever owns the rows no longer cannot write dead letters either.
 
     Args:
         destination: Where to.
         token: The stream whose rows are refused.
-        committed: Its last committed epoch.
     """
 
-    def __init__(self, destination: Destination, token: Token, committed: int) -> None:
+    def __init__(self, destination: Destination, token: Token) -> None:
         own = Token(token.workflow, f"{token.stage}.dead_letters", token.split, token.run_id, token.retain)
         self._token = token
         self._writer: BatchWriter = destination.open_writer(SCHEMA, own)
         last = self._writer.get_state()
         self._epoch = 0 if last is None else last.epoch
-        self._known = _open_ids(None if last is None else last.state, committed)
+        self._state = None if last is None else last.state
+        self._known: set[str] = set()
         self._added = False
+
+    def resume(self, committed: int) -> None:
+        """Recalls the ids that a dead run wrote of the epoch that is open."""
+        self._known = _open_ids(self._state, committed)
 
     def add(self, letters: Sequence[DeadLetter]) -> None:
         """Writes those that are new.
@@ -243,11 +255,9 @@ def _open_ids(state: State | None, committed: int) -> set[str]:
     return {str(each) for each in ids} if is_open and isinstance(ids, list) else set()
 
 
-def letters_for(store: DeadLetterStore, destination: Destination | None, token: Token, committed: int) -> Letters:
-    """Opens where the dead letters of a stage go, given its last committed epoch."""
-    if destination is None:
-        return StoredLetters(store, token, committed)
-    return WrittenLetters(destination, token, committed)
+def letters_for(store: DeadLetterStore, destination: Destination | None, token: Token) -> Letters:
+    """Opens where the dead letters of a stage go, before the stage's own stream is fenced."""
+    return StoredLetters(store, token) if destination is None else WrittenLetters(destination, token)
 
 
 class LetterBox:

@@ -6,8 +6,9 @@ becomes a letter of its own that names the one it came from.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from datetime import datetime
 from typing import ClassVar
 
 import pyarrow as pa
@@ -139,9 +140,13 @@ class ReplayedLetters:
         """Keeps them, with their origin."""
         return self.store.add([replace(each, replay_of=self.origins.get(each.anchor, "")) for each in letters])
 
-    def discard(self, key: str, epoch: int) -> int:
+    def known(self, key: str) -> Mapping[str, datetime]:
+        """When each run refused its last row of a stream."""
+        return self.store.known(key)
+
+    def discard(self, key: str, epoch: int, known: Mapping[str, datetime]) -> int:
         """Forgets what an epoch refused that never committed."""
-        return self.store.discard(key, epoch)
+        return self.store.discard(key, epoch, known)
 
     def count(self, key: str) -> int:
         """How many are kept for a stream."""

@@ -15,7 +15,7 @@ from dsl.plan.physical import Stage, Write
 from engine import checkpoint
 from engine.channel import Crew
 from engine.context import RunContext
-from engine.deadletter import LetterBox, letters_for
+from engine.deadletter import LetterBox, Letters, letters_for
 from engine.epoch import Committer
 from engine.events import Teller
 from engine.exchange import ExchangeDestination
@@ -108,7 +108,10 @@ class Attempt:
         tools = OperatorTools(session, self.context, self.crew.cancelled.is_set)
         self._opener = Opener(Workshop(self.crew, tools, self._aside, self.token.key), self.context)
         tree = self._tree = self._opener.open(self.stage)
+        # Before the fence: who is overtaken behind it must not take what the other run has left since for its own.
         copy = self.context.checkpoints.get(self.token.key)
+        letters = letters_for(self.context.dead_letters, self.context.dead_letter_destination, self.token)
+        stack.callback(letters.close)
         with self._guard.writing():
             writer = stack.enter_context(self.destination.open_writer(tree.root.schema, self.token))
             committed = writer.get_state()
@@ -120,7 +123,8 @@ class Attempt:
         self._note_start(tree, committed)
         if tree.restarted and self._ended_before(tree, state):
             return StageOutcome.FINISHED
-        loop = self._loop(stack, tree, writer, committed)
+        letters.resume(epoch)
+        loop = self._loop(letters, tree, writer, committed)
         if tree.complete and state is not None and state.get("final") is False:
             loop.complete(epoch)
             return StageOutcome.FINISHED
@@ -142,10 +146,7 @@ class Attempt:
         run = (state or {}).get("run")
         return bool(run) and run == self.context.run_id and not tree.waiting(state)
 
-    def _loop(self, stack: ExitStack, tree: OpenTree, writer: BatchWriter, committed: Committed | None) -> StageLoop:
-        epoch = 0 if committed is None else committed.epoch
-        letters = letters_for(self.context.dead_letters, self.context.dead_letter_destination, self.token, epoch)
-        stack.callback(letters.close)
+    def _loop(self, letters: Letters, tree: OpenTree, writer: BatchWriter, committed: Committed | None) -> StageLoop:
         box = self._box = LetterBox(letters, self.token, self.context.clock)
         exact = self.destination.write_mode is WriteMode.APPEND
         edges = tree.edges(writer_key(self.stage))

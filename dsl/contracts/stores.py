@@ -85,8 +85,18 @@ class DeadLetterStore(Protocol):
             UnavailableError: They could not be kept; the epoch may not commit.
         """
 
-    def discard(self, key: str, epoch: int) -> int:
-        """Forgets what a stream rejected in an epoch that never committed: a replay brings it again. Tells how many."""
+    def known(self, key: str) -> Mapping[str, datetime]:
+        """Run -> when it rejected its last row of a stream that is kept."""
+
+    def discard(self, key: str, epoch: int, known: Mapping[str, datetime]) -> int:
+        """Forgets what a stream rejected in an epoch that never committed: a replay brings it again. Tells how many.
+
+        Args:
+            key: The stream.
+            epoch: The epoch.
+            known: What `known` said before the caller fenced the stream. What came later may be of a run that has fenced
+                the caller, and is kept.
+        """
 
     def count(self, key: str) -> int:
         """How many are kept for a stream."""

@@ -6,7 +6,7 @@ A row is kept as JSON beside its exact Arrow schema, so that people can read and
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -119,11 +119,20 @@ class LocalDeadLetters:
             )
             return database.total_changes - before
 
-    def discard(self, key: str, epoch: int) -> int:
-        """Forgets what a stream rejected in an epoch that never committed; tells how many there were."""
-        forget = "DELETE FROM letters WHERE key = ? AND epoch = ? AND status = 'kept'"
+    def known(self, key: str) -> Mapping[str, datetime]:
+        """Returns when each run rejected its last row of a stream that is kept."""
+        last = "SELECT run_id, max(rejected_at) FROM letters WHERE key = ? AND status = 'kept' GROUP BY run_id"
         with self.file.open() as database:
-            return database.execute(forget, (key, epoch)).rowcount
+            return {str(run): datetime.fromisoformat(at) for run, at in database.execute(last, (key,))}
+
+    def discard(self, key: str, epoch: int, known: Mapping[str, datetime]) -> int:
+        """Forgets what runs that were known rejected in an epoch that never committed; tells how many there were."""
+        forget = (
+            "DELETE FROM letters WHERE key = ? AND epoch = ? AND status = 'kept' AND run_id = ? AND rejected_at <= ?"
+        )
+        with self.file.open() as database:
+            each = [(key, epoch, run, at.isoformat()) for run, at in known.items()]
+            return sum(database.execute(forget, values).rowcount for values in each)
 
     def count(self, key: str) -> int:
         """Returns how many are kept for a stream."""

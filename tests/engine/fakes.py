@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -35,6 +35,7 @@ from engine.run import RunContext
 
 SCHEMA = pa.schema([pa.field("id", pa.int64())]).append(pa.field("text", pa.string()))
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
+NEVER = datetime.min.replace(tzinfo=UTC)
 
 
 class Crash(BaseException):
@@ -296,8 +297,16 @@ class DeadLetters:
         self.power.step("dead_letters_kept")
         return len(self.kept) - before
 
-    def discard(self, key: str, epoch: int) -> int:
-        found = [each.id for each in self.kept.values() if (each.key, each.epoch) == (key, epoch)]
+    def known(self, key: str) -> Mapping[str, datetime]:
+        mine = sorted((each for each in self.kept.values() if each.key == key), key=lambda each: each.rejected_at)
+        return {each.run_id: each.rejected_at for each in mine}
+
+    def discard(self, key: str, epoch: int, known: Mapping[str, datetime]) -> int:
+        found = [
+            each.id
+            for each in self.kept.values()
+            if (each.key, each.epoch) == (key, epoch) and each.rejected_at <= known.get(each.run_id, NEVER)
+        ]
         for each in found:
             del self.kept[each]
         return len(found)

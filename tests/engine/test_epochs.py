@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from dsl.contracts.capabilities import WriteMode
 from dsl.contracts.errors import FencedError, ReconciliationError, RegressionError
 from dsl.contracts.policies import OnError, Policies
-from dsl.contracts.stores import Checkpoint
+from dsl.contracts.stores import Checkpoint, Event
 from dsl.plan.physical import PhysicalNode
 from engine.flow import part
 from engine.run import OnRegression, StageOutcome, run_stage
@@ -202,6 +202,21 @@ def test_the_copy_of_a_run_that_took_over_is_no_regression(home: Path) -> None:
     given_ = context(home, checkpoints=Overtaken())
     run_stage(stage(scan(tape), table, policies(epoch=2)), given_)
     assert table.ids() == list(range(6))
+
+
+def test_a_run_that_was_overtaken_behind_its_fence_forgets_no_dead_letter(home: Path) -> None:
+    table, letters, tape = Table(), DeadLetters(), Tape(numbers(6, poison={1, 4}), batch=2, incremental=True)
+    held = policies(epoch=2, on_error=OnError.DLQ)
+    whole = stage(chunk(scan(tape, held=held), CAST, held), table, held)
+
+    class Overtaken(Events):
+        def emit(self, event: Event) -> None:
+            if event.name == "stage_started":
+                run_stage(whole, replace(context(home, dead_letters=letters), run_id="faster"))
+
+    with pytest.raises(FencedError):
+        run_stage(whole, replace(context(home, dead_letters=letters, events=Overtaken()), run_id="slower"))
+    assert sorted(each["id"] for each in letters.rows()) == [1, 4]
 
 
 def test_a_checkpoint_store_that_is_down_does_not_stop_the_data(home: Path) -> None:

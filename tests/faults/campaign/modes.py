@@ -16,7 +16,7 @@ from tests.kit.proxy import FaultProxy
 KILLS_A_LOAD = 6
 EVERYWHERE = ("stage.", "loop.", "epoch.", "letters.added")
 PATIENCE = 120.0
-LOCK_PATIENCE = 20.0
+LOCK_PATIENCE = 10.0
 
 
 @dataclass(frozen=True)
@@ -294,11 +294,12 @@ class Cutting:
         """Resets the connections of one load; every third time around a COMMIT, otherwise after so many bytes."""
         luck, size = random.Random(f"cut {self.course.target.name} {seed}"), self.measure()
         mode = luck.choice(["append", "upsert"])
+        commits = self.course.known_visits(mode)["sql.committed"]
         trial, before = self.course.begun(mode), self.proxy.resets
         notes = {mode: 1}
         if seed % 3 == 0:
             self.proxy.mark_cut = ("before", "while", "after")[seed // 3 % 3]
-            self.proxy.mark_visits, self.proxy.mark = luck.randint(1, 10), b"COMMIT"
+            self.proxy.mark_visits, self.proxy.mark = luck.randint(1, commits), b"COMMIT"
             notes[f"{self.proxy.mark_cut} COMMIT"] = 1
         else:
             self.proxy.reset_after = luck.randrange(size)

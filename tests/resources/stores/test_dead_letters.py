@@ -6,6 +6,7 @@ import stat
 import subprocess
 import sys
 import threading
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -129,10 +130,21 @@ def test_a_store_that_cannot_write_says_so(tmp_path: Path) -> None:
 
 def test_an_epoch_that_never_committed_is_forgotten_and_no_other(store: LocalDeadLetters) -> None:
     store.add([letter(1), letter(2), letter(2, key="w/other/0")])
-    assert store.discard("w/s/0", 2) == 1
-    assert store.discard("w/s/0", 2) == 0
+    assert store.discard("w/s/0", 2, store.known("w/s/0")) == 1
+    assert store.discard("w/s/0", 2, store.known("w/s/0")) == 0
     assert (store.count("w/s/0"), store.count("w/other/0")) == (1, 1)
     assert store.add([letter(2)]) == 1
+
+
+def test_what_came_since_is_kept_whoever_brought_it(store: LocalDeadLetters) -> None:
+    mine = letter(2)
+    store.add([mine])
+    before = store.known("w/s/0")
+    assert before == {mine.run_id: mine.rejected_at}
+    later = replace(mine, id="later", rejected_at=mine.rejected_at + timedelta(microseconds=1))
+    store.add([later, replace(mine, id="other", run_id="another run")])
+    assert store.discard("w/s/0", 2, before) == 1
+    assert {each.id for each in store.list()} == {"later", "other"}
 
 
 def test_what_was_added_outlives_a_kill(tmp_path: Path) -> None:

@@ -66,7 +66,7 @@ def test_what_is_on_its_way_is_neither_edited_nor_claimed_again(store: LocalDead
     with pytest.raises(FatalError, match=r"replaying.*goes on with it"):
         store.edit(letter(1).id, ROW)
     assert store.give_up(Choice(), who="x", why="y") == 0
-    assert store.discard("w/s/0", 1) == 0
+    assert store.discard("w/s/0", 1, store.known("w/s/0")) == 0
     assert store.give_up(Choice(statuses=OPEN), who="x", why="y") == 1
     assert deliveries.deliver("s", 0, 10) == []
     assert store.give_up(Choice(statuses=ANY), who="x", why="y") == 0
