@@ -209,10 +209,15 @@ def test_a_run_that_was_overtaken_behind_its_fence_forgets_no_dead_letter(home: 
     held = policies(epoch=2, on_error=OnError.DLQ)
     whole = stage(chunk(scan(tape, held=held), CAST, held), table, held)
 
+    def fenced(point: str) -> None:
+        if point == "write":
+            raise FencedError("a newer run writes this table")
+
     class Overtaken(Events):
         def emit(self, event: Event) -> None:
             if event.name == "stage_started":
                 run_stage(whole, replace(context(home, dead_letters=letters), run_id="faster"))
+                table.before = fenced
 
     with pytest.raises(FencedError):
         run_stage(whole, replace(context(home, dead_letters=letters, events=Overtaken()), run_id="slower"))
