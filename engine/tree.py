@@ -6,8 +6,8 @@ import queue
 import threading
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
-from contextlib import suppress
+from collections.abc import Generator, Iterator
+from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -121,7 +121,7 @@ class OpenStep(OpenNode):
         self._start = state
 
     @abstractmethod
-    def flows(self) -> Iterator[Flow]:
+    def flows(self) -> Generator[Flow, None, None]:
         """Yields what leaves; called once, in the thread that works."""
 
     def channel(self) -> Channel[Flow]:
@@ -142,11 +142,13 @@ def new_channel(crew: Crew) -> Channel[Flow]:
     return channel
 
 
-def pump(flows: Iterator[Flow], channel: Channel[Flow]) -> None:
+def pump(flows: Generator[Flow, None, None], channel: Channel[Flow]) -> None:
     """Sends everything, then the end or the error; the whole work of a thread, so it lets nothing escape."""
     try:
-        for flow in flows:
-            channel.put(flow, rows=flow.rows.num_rows, size=flow.size)
+        # Closed here and not whenever the collector comes to it: by then the session that a query belongs to is gone.
+        with closing(flows):
+            for flow in flows:
+                channel.put(flow, rows=flow.rows.num_rows, size=flow.size)
     except BaseException as error:  # noqa: BLE001 - carried to the thread that waits for it
         channel.end(error)
     else:
@@ -164,7 +166,7 @@ class OpenChunk(OpenStep):
         super().__init__(shop, key_of(node.nodes), schema, (source,))
         self._numbering = Numbering(shop.key, self.key, node.policies)
 
-    def flows(self) -> Iterator[Flow]:
+    def flows(self) -> Generator[Flow, None, None]:
         """Runs the query over each batch."""
         for flow in self._input():
             began = time.perf_counter()
@@ -216,7 +218,7 @@ class OpenApply(OpenStep):
         super().__init__(shop, node.node, schema, (source,))
         self._numbering = Numbering(shop.key, node.node, node.policies)
 
-    def flows(self) -> Iterator[Flow]:
+    def flows(self) -> Generator[Flow, None, None]:
         """Gives each batch to the operator."""
         operators: dict[str, State] = {}
         kept_before = part(self._start, "operators", self._node.node)
@@ -278,7 +280,7 @@ class OpenStream(OpenStep):
         self._waited = 0.0
         self._error: BaseException | None = None
 
-    def flows(self) -> Iterator[Flow]:
+    def flows(self) -> Generator[Flow, None, None]:
         """Runs the query, then reads on what it left unread, so that the states are those of whole inputs."""
         channels = {name: each.channel() for name, each in zip(self._names, self.inputs, strict=True)}
         inputs = {
@@ -288,6 +290,8 @@ class OpenStream(OpenStep):
         anchor = digest(self._start)
         try:
             yield from self._results(inputs, anchor)
+        except GeneratorExit:
+            raise
         except BaseException:
             if self._error is not None:
                 # What made an input fail says more than DuckDB's account of it.
