@@ -94,7 +94,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("case", nargs="?", choices=CASES)
     parser.add_argument("millions", nargs="?", type=float)
-    parser.add_argument("--memory", type=int, default=160, help="MiB for the relational operators")
+    parser.add_argument("--memory", type=int, default=128, help="MiB for the relational operators")
     parser.add_argument("--home", type=Path, help="folder for what spills (a temporary one)")
     asked = parser.parse_args()
     if asked.case and asked.millions:

@@ -39,7 +39,7 @@ def measure(rows: int, poison: int, home: Path) -> dict[str, float | int]:
     root = ChunkQuery(("cast",), source, _CAST, None, held)
     stage = Stage("out", root, Write("out", "x", ParquetFile(path=home / "out.parquet"), held))
     began, used = time.perf_counter(), sum(os.times()[:2])
-    books = run_stage(stage, replace(benchmark_context(home, 160), dead_letters=letters)).reconciliation
+    books = run_stage(stage, replace(benchmark_context(home, 128), dead_letters=letters)).reconciliation
     kept = letters.count("benchmark/out/0")
     letters.close()
     if not books.balanced or books.written + kept != rows or kept != rows // poison:

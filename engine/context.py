@@ -98,7 +98,7 @@ class RunContext:
     events: EventSink = field(default_factory=SilentEvents)
     control: Control = field(default_factory=Control)
     clock: Clock = field(default_factory=SystemClock)
-    memory_limit: int = 160 * 2**20
+    memory_limit: int = 128 * 2**20
     spill_limit: int = 64 * 2**30
     threads: int = field(default_factory=lambda: os.cpu_count() or 1)
     allow_python: bool = False

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 WORKFLOWS = Path(__file__).parent / "workflows"
-MEMORY = 160 * 2**20
+MEMORY = 128 * 2**20
 THREADS = 4
 _UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
 

@@ -11,7 +11,7 @@ def test_defaults() -> None:
     settings = read_settings({})
     assert settings.workflows == WORKFLOWS
     assert settings.home == Path(".headrace").absolute()
-    assert settings.memory == 160 * 2**20
+    assert settings.memory == 128 * 2**20
     assert not settings.allow_python
 
 
