@@ -64,7 +64,7 @@ def test_killed_at_random_times(course: Course) -> None:
     pytest.fail(f"{kills} kills in all")
 
 
-@pytest.mark.parametrize("seed", [2, 3], ids=["zombie", "at-once"])
+@pytest.mark.parametrize("seed", [8, 3], ids=["zombie", "at-once"])
 def test_two_runs_at_once(course: Course, seed: int) -> None:
     found = modes.race(course, seed)
     _whole(found)

@@ -144,12 +144,14 @@ def places(course: Course, visits: Mapping[str, Mapping[str, int]], *, once: boo
             for visit in [(count + 1) // 2] if once else sorted({1, (count + 1) // 2, count}):
                 yield Place(mode, name, visit)
         for name in RECOVERIES:
-            if course.target.reaches(name, EVERYWHERE) and (name not in OVERWRITES or mode == "overwrite"):
+            if course.target.reaches(name, EVERYWHERE) and mode not in NOT_IN.get(name, ()):
                 yield Place(mode, name, 1, recovery=True)
 
 
 OVERWRITES = frozenset({"elasticsearch.swapped", "file.removed", "sql.swapped"})
 """Failpoints that only an overwrite reaches."""
+NOT_IN = {**dict.fromkeys(OVERWRITES, ("append", "upsert")), "elasticsearch.taken_back": ("upsert",)}
+"""Failpoint of a recovery -> modes that have none of it: what has a key is written again instead of being taken back."""
 RECOVERIES = (
     "elasticsearch.fenced",
     "elasticsearch.swapped",
@@ -184,7 +186,10 @@ def strike(course: Course, place: Place, visits: Mapping[str, int]) -> Finding:
         kills += trial.attempt({before: f"kill@{visits.get(before, 1)}"}) is None
     reached = trial.attempt({place.name: f"kill@{place.visit}"}) is None
     notes = {"reached" if reached else "missed": 1}
-    return Finding("failpoints", course.target.name, place.case, kills + reached, trial.finish(), notes)
+    judged = trial.finish()
+    if not reached and judged.verdict is Verdict.WHOLE:
+        judged = Judgement(Verdict.UNREACHED, why=f"this load did not come to {place.case}")
+    return Finding("failpoints", course.target.name, place.case, kills + reached, judged, notes)
 
 
 def unreached(target: Target, declared: set[str], reached: set[str]) -> set[str]:

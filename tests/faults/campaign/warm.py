@@ -111,12 +111,9 @@ class Child:
 
 
 def _used(pid: int) -> float:
-    """Seconds of a processor that a process has used; exact, unlike the ticks of /proc/PID/stat."""
-    used = 0
-    for each in Path(f"/proc/{pid}/task").glob("*/schedstat"):
-        with contextlib.suppress(OSError):  # a thread that has just ended
-            used += int(each.read_text(encoding="ascii").split()[0])
-    return used / 1e9
+    """Seconds of a processor that a process has used, with all the threads it ever had."""
+    # The number of a process's own clock, as clock_getcpuclockid(3) makes it on Linux.
+    return time.clock_gettime((~pid << 3) | 2)
 
 
 class Warm:
