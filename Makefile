@@ -47,7 +47,7 @@ lock: $(filter .uv/bin/uv,$(UV)) ## Resolve the dependencies again and write the
 	$(UV) pip compile --quiet --no-config --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate \
 	  --custom-compile-command 'make lock' tests/services.in --output-file tests/services.lock
 
-.svc-venv/.stamp: tests/services.lock tests/kit/install-services | $(filter .uv/bin/uv,$(UV))
+.svc-venv/.stamp: tests/services.lock tests/kit/install-services tests/kit/azurite/package-lock.json | $(filter .uv/bin/uv,$(UV))
 	tests/kit/install-services $(UV) $(PYTHON)
 	@touch $@
 
