@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING, TypeAlias, cast
 
 import yaml
@@ -23,6 +24,7 @@ LONGEST = 2**20
 DEEPEST = 32
 MOST_ALIASES = 10
 MOST_NODES = 50_000
+REMEMBERED = 4_096
 
 Value: TypeAlias = bool | int | float | str | None
 
@@ -91,8 +93,9 @@ class Map:
 Node: TypeAlias = Scalar | Sequence | Map
 
 
+@lru_cache(maxsize=REMEMBERED)
 def parse(text: str, path: str) -> tuple[Node, ...]:
-    """Reads every document of a text.
+    """Reads every document of a text; what was read of the same text before is still known, for nodes never change.
 
     Args:
         text: The YAML.

@@ -42,7 +42,7 @@ def job_of(  # noqa: PLR0913 - what a job is made of comes from as many places
 
     Args:
         name: Its name.
-        assets: What it makes.
+        assets: What it makes, bound to its resources.
         sources: What it reads, as external assets.
         resources: What its ops require, by key.
         description: For people, as Markdown.
@@ -50,16 +50,15 @@ def job_of(  # noqa: PLR0913 - what a job is made of comes from as many places
         metadata: Shown with it.
         owners: E-mail addresses and teams.
     """
-    bound = assets.with_resources(resources)
     outside = [AssetsDefinition(specs=sources)] if sources else []
     job = define_asset_job(
         name,
-        AssetSelection.assets(bound),
+        AssetSelection.assets(assets),
         description=description,
         tags=tags,
         metadata=metadata,
         owners=owners or None,
         executor_def=IN_PROCESS,
     )
-    resolved = job.resolve(AssetGraph.from_assets([bound, *outside]), resource_defs=resources)
+    resolved = job.resolve(AssetGraph.from_assets([assets, *outside]), resource_defs=resources)
     return resolved.with_logger_defs(LOGGERS)

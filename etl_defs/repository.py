@@ -5,9 +5,11 @@ Rests on Dagster's public `RepositoryData`, and on one private name (`_repositor
 
 from __future__ import annotations
 
+import gc
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
+from contextlib import contextmanager
 from functools import cached_property, partial
 
 from dagster import (
@@ -123,7 +125,7 @@ class WorkflowRepository(RepositoryData):
     @cached_property
     def _all(self) -> RepositoryData:
         """All assets in one graph, each bound to its own connections: bound to those of all they would take quadratic time."""
-        bound = [each.assets.with_resources({**each.resources, **self._bindings.shared}) for each in self._whole]
+        bound = [each.bound for each in self._whole]
         together = Definitions(assets=[*bound, *self._around], resources=self._bindings.shared)
         return together.get_repository_def()._repository_data  # noqa: SLF001 - no public way to its parts
 
@@ -140,8 +142,9 @@ class WorkflowRepository(RepositoryData):
     @cached_property
     def _whole(self) -> Sequence[Translation]:
         """All workflows that can be run, with no circle between them."""
-        self.library.compile_all()
-        self._cut_circles()
+        with _all_of_it_stays():
+            self.library.compile_all()
+            self._cut_circles()
         return [each for name in self.library.names if isinstance(each := self._translation(name), Translation)]
 
     @property
@@ -220,3 +223,16 @@ class WorkflowRepository(RepositoryData):
     def get_asset_checks_defs_by_key(self) -> Mapping[AssetCheckKey, AssetChecksDefinition]:
         """Returns the checks that stand outside assets: none."""
         return self._all.get_asset_checks_defs_by_key()
+
+
+@contextmanager
+def _all_of_it_stays() -> Iterator[None]:
+    """Keeps the garbage collector from looking, again and again, through a million objects that stay for the life of the process."""
+    collects = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.freeze()
+        if collects:
+            gc.enable()

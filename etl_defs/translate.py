@@ -53,7 +53,8 @@ class Translation:
 
     Attributes:
         job: Runs it.
-        assets: Its targets, or None where it writes none.
+        assets: Its targets.
+        bound: The same, bound to its connections.
         sources: What it reads, as external assets.
         resources: Its connections as its runs get them, by key.
         connections: Its connections as the UI shows them, by key.
@@ -62,6 +63,7 @@ class Translation:
 
     job: JobDefinition
     assets: AssetsDefinition
+    bound: AssetsDefinition
     sources: tuple[AssetSpec, ...]
     resources: Mapping[str, ResourceDefinition]
     connections: Mapping[str, ConnectionResource]
@@ -157,9 +159,10 @@ class Translator:
         resources = {names[key]: self._bind(names[key], each) for key, each in connections.items()}
         assets, sources = self._assets(names), self._external()
         visible = {names[key]: self._bind.visible(each) for key, each in connections.items()}
-        return Translation(
-            self._job(assets, sources, resources), assets, sources, resources, visible, self._sources_of_targets
-        )
+        needed = {**resources, **self._bind.shared}
+        bound = assets.with_resources(needed)
+        job = self._job(bound, sources, needed)
+        return Translation(job, assets, bound, sources, resources, visible, self._sources_of_targets)
 
     def _target_keys(self, claim: Claim) -> dict[str, AssetKey]:
         """Returns the asset key of each stage that writes a destination; no two are equal."""
@@ -332,7 +335,7 @@ class Translator:
             self._name,
             assets,
             sources,
-            {**resources, **self._bind.shared},
+            resources,
             description=workflow.description or f"Workflow `{workflow.name}`.",
             tags={**workflow.tags, TAG_WORKFLOW: self._name},
             metadata={

@@ -20,7 +20,6 @@ from typing import Protocol, TypeVar
 from dagster import DagsterInstance
 
 from dsl.contracts.stores import Health
-from resources.stores.key_values import KeyValues
 
 T = TypeVar("T")
 
@@ -70,6 +69,8 @@ class SharedBreakers:
     @classmethod
     def of(cls, instance: DagsterInstance) -> SharedBreakers:
         """In the run storage of a Dagster instance."""
+        from resources.stores.key_values import KeyValues  # SQLAlchemy is needed once there is an instance
+
         return cls(KeyValues(instance))
 
     def now(self) -> datetime:
