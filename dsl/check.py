@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import pyarrow as pa
 
 from dsl.bound import BoundNode, BoundWorkflow
 from dsl.codes import Code
 from dsl.contracts.capabilities import SeveralInputs, WriteMode
+from dsl.contracts.changes import Deletes, with_operation
 from dsl.contracts.connectors import Destination, ReadRequest, Source
 from dsl.contracts.spec import spec_of
 from dsl.diagnostics import Diagnostics
 from dsl.plan.logical import Lineage, Load, LogicalNode, LogicalPlan, Process, Read, Transform
 from dsl.processors import PROCESSORS
+from dsl.processors.changes import admit, carried, hidden, log_of
 from dsl.processors.columns import arriving_schema, split
+from dsl.processors.kind import ProcessorKind
 from dsl.processors.ordering import check_path
-from dsl.processors.step import Relation, Step
+from dsl.processors.step import Planned, Relation, Step
 from dsl.processors.union import union_of
 from dsl.workflow import Role
 
@@ -46,12 +49,14 @@ class _Walk:
         found: Told of every fault.
         planned: Node id -> its plan, in order.
         targets: Physical name -> the destination that writes it.
+        tells: Node id -> how its rows tell of deletions, for those that do.
     """
 
     schemas: Mapping[str, pa.Schema]
     found: Diagnostics
     planned: dict[str, LogicalNode] = field(default_factory=dict)
     targets: dict[tuple[str, ...], str] = field(default_factory=dict)
+    tells: dict[str, Deletes] = field(default_factory=dict)
 
     def node(self, node: BoundNode) -> None:
         """Plans a node whose inputs are planned."""
@@ -66,7 +71,10 @@ class _Walk:
         source = node.options
         assert isinstance(source, Source)  # noqa: S101 - binding says so
         schema = self.schemas.get(node.name, node.declared_schema)
-        relation = Relation(node.name, schema)
+        if source.tells is not Deletes.IGNORED:
+            self.tells[node.name] = source.tells
+            schema = None if schema is None else with_operation(schema)
+        relation = hidden(Relation(node.name, schema))
         step = Step(node, (relation,), self.found)
         for name in node.declared_schema.names if node.declared_schema is not None else ():
             step.has_column(relation, name, "schema", name)
@@ -86,7 +94,7 @@ class _Walk:
             self.planned[node.name] = Transform(node.name, node.inputs, None, kind=node.kind)
             return
         step = Step(node, tuple(self._relation(each, sql=kind.relational) for each in node.inputs), self.found)
-        done = kind.plan(step)
+        done = self._planned(step, kind)
         policies = done.policies or node.policies
         if kind.relational:
             self.planned[node.name] = Transform(
@@ -116,6 +124,17 @@ class _Walk:
                 reads=done.reads,
             )
 
+    def _planned(self, step: Step, kind: ProcessorKind) -> Planned:
+        tells = next((self.tells[each] for each in step.node.inputs if each in self.tells), Deletes.IGNORED)
+        if tells is Deletes.IGNORED:
+            return kind.plan(step)
+        step = replace(step, inputs=tuple(map(hidden, step.inputs)))
+        count = len(self.found.found)
+        done = carried(step, kind.plan(step), tells)
+        if len(self.found.found) == count:
+            self.tells[step.node.name] = tells
+        return done
+
     def _load(self, node: BoundNode) -> None:
         destination = node.options
         assert isinstance(destination, Destination)  # noqa: S101 - binding says so
@@ -136,6 +155,9 @@ class _Walk:
     def _union(self, node: BoundNode) -> str:
         relations = tuple(self._relation(each, sql=True) for each in node.inputs)
         done = union_of(relations, self.found, node.spans.at())
+        if telling := [each for each in node.inputs if each in self.tells]:
+            told = f"{node.name!r} takes several inputs, and {telling[0]!r} tells of deletions: whose rows they are is unknown"
+            self.found.add(node.spans.at(), Code.CHANGES, told, "give each input a table: {input}")
         union_id = f"{node.name}__union"
         self.planned[union_id] = Transform(
             union_id,
@@ -153,8 +175,11 @@ class _Walk:
 
     def _load_one(self, node: BoundNode, load_id: str, feeder: str, destination: Destination) -> None:
         before = self.planned[feeder]
-        self._check_keys(node, Relation(feeder, before.schema), destination)
+        self._check_keys(node, hidden(Relation(feeder, before.schema)), destination)
         self._check_target(node, destination)
+        if feeder in self.tells:
+            feeder = self._changes(node, load_id, feeder, destination)
+            before = self.planned[feeder]
         self.planned[load_id] = Load(
             load_id,
             (feeder,),
@@ -165,6 +190,19 @@ class _Walk:
             destination=destination,
             resource=node.connection_name,
         )
+
+    def _changes(self, node: BoundNode, load_id: str, feeder: str, destination: Destination) -> str:
+        """Checks that a destination can take changes; returns what feeds it: a log of them where they are appended."""
+        before, relation = self.planned[feeder], self._relation(feeder, sql=False)
+        can = admit(Step(node, (relation,), self.found), relation, destination, self.tells[feeder])
+        if not can or destination.write_mode is not WriteMode.APPEND:
+            return feeder
+        done, log_id = log_of(relation), f"{load_id}__log"
+        self.planned[log_id] = Transform(
+            log_id, (feeder,), done.schema, before.lineage, node.policies, kind="log", sql=done.sql, total=True,
+            reads=done.reads,
+        )  # fmt: skip
+        return log_id
 
     def _check_keys(self, node: BoundNode, relation: Relation, destination: Destination) -> None:
         step = Step(node, (relation,), self.found)

@@ -77,6 +77,7 @@ class DestinationCapabilities:
         proof: What that was proven against.
         several_inputs: A prefix for each input, or one table for all.
         nested: Whether structs and lists are stored as such.
+        compares: Whether `merge` can delete what a full comparison did not find, and empty the table.
     """
 
     write_modes: frozenset[WriteMode] = frozenset({WriteMode.APPEND})
@@ -85,3 +86,4 @@ class DestinationCapabilities:
     proof: Proof = Proof.CONTRACT
     several_inputs: SeveralInputs = SeveralInputs.UNION
     nested: bool = False
+    compares: bool = False

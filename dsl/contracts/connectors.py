@@ -17,6 +17,7 @@ from typing import ClassVar, Protocol, Self
 import pyarrow as pa
 
 from dsl.contracts.capabilities import DestinationCapabilities, SourceCapabilities, WriteMode
+from dsl.contracts.changes import Deletes
 from dsl.contracts.rows import Batch as Batch  # noqa: PLC0414 - readers yield it: part of this contract
 from dsl.contracts.rows import Outcome, Rejection, WriteStats
 from dsl.contracts.spec import option
@@ -224,6 +225,11 @@ class Source(ABC):
     @abstractmethod
     def physical_name(self) -> tuple[str, ...]:
         """The asset key of what is read: system kind, place, name; equal for everyone who reads or writes it."""
+
+    @property
+    def tells(self) -> Deletes:
+        """How it tells of deletions; unless `ignored`, its rows are changes: their last column is `changes.OPERATION`."""
+        return Deletes.IGNORED
 
     def declaring(self, schema: pa.Schema) -> Source:
         """Returns the source with the columns that the document declares; one whose system knows its types is unchanged."""

@@ -15,6 +15,7 @@ from dsl.lint.rule import Finding as Finding
 from dsl.lint.rule import Rule as Rule
 from dsl.lint.secret_literal import SecretLiteral
 from dsl.lint.unbounded_loss import UnboundedLoss
+from dsl.lint.undeclared_deletes import UndeclaredDeletes
 
 RULES: tuple[type[Rule], ...] = (
     SecretLiteral,
@@ -27,6 +28,7 @@ RULES: tuple[type[Rule], ...] = (
     MissingHour,
     PlainTransport,
     OutageRejectsRows,
+    UndeclaredDeletes,
 )
 
 

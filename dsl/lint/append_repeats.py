@@ -35,5 +35,5 @@ class AppendRepeats(Rule):
 def is_incremental(node: BoundNode) -> bool:
     """Tells whether a source reads only what is new since the last run."""
     options = node.options
-    asked = getattr(options, "sync_mode", SyncMode.FULL_REFRESH) is not SyncMode.FULL_REFRESH
+    asked = getattr(options, "sync_mode", None) not in {None, SyncMode.FULL_REFRESH}
     return asked or getattr(options, "incremental_column", None) is not None or getattr(options, "incremental", False)

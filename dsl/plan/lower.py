@@ -100,8 +100,10 @@ class _Lowering:
         return Stage(self.names[node.id], root, ExchangeWrite(node.id, (), node.policies), _after(root), node.schema)
 
     def _input_node(self, node: Load) -> str:
-        """A union that the plan put before a destination has no name in the workflow: its destination has."""
+        """A union or a log that the plan put before a destination has no name in the workflow: its destination has."""
         feeder = node.inputs[0]
+        if feeder == f"{node.id}__log":
+            return self.plan.node(feeder).inputs[0]
         return node.node if feeder == f"{node.node}__union" else feeder
 
     def _fed_by(self, node_id: str) -> PhysicalNode:

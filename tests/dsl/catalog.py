@@ -18,6 +18,7 @@ from dsl.contracts.capabilities import (
     SyncMode,
     WriteMode,
 )
+from dsl.contracts.changes import Deletes
 from dsl.contracts.connectors import (
     BatchReader,
     BatchWriter,
@@ -96,6 +97,11 @@ class ShopSource(Source):
     columns: tuple[str, ...] = option(default=(), doc="The columns.")
     incremental_column: str | None = option(default=None, doc="What grows.")
     primary_key: tuple[str, ...] = option(default=(), doc="What identifies a row.")
+    deletes: Deletes | None = option(default=None, doc="What it tells of deleted rows.")
+
+    @property
+    def tells(self) -> Deletes:
+        return self.deletes or Deletes.IGNORED
 
     def __post_init__(self) -> None:
         """Refuses a table and a query at once, and neither."""
@@ -120,8 +126,9 @@ class ShopDestination(Destination):
     """A table of the shop: one for all inputs, flat columns."""
 
     capabilities: ClassVar[DestinationCapabilities] = DestinationCapabilities(
-        write_modes=frozenset({WriteMode.APPEND, WriteMode.OVERWRITE, WriteMode.UPSERT}),
+        write_modes=frozenset(WriteMode),
         guarantee=Guarantee.EXACTLY_ONCE,
+        compares=True,
     )
 
     connection: ShopConnection
@@ -199,7 +206,7 @@ class IndexDestination(Destination):
     """A search index that is written by key."""
 
     capabilities: ClassVar[DestinationCapabilities] = DestinationCapabilities(
-        write_modes=frozenset({WriteMode.APPEND, WriteMode.UPSERT}),
+        write_modes=frozenset({WriteMode.APPEND, WriteMode.UPSERT, WriteMode.MERGE}),
         guarantee=Guarantee.AT_LEAST_ONCE,
         keyed_guarantee=Guarantee.EFFECTIVELY_ONCE,
         nested=True,

@@ -19,7 +19,7 @@ def _lint(text: str) -> tuple[Finding, ...]:
 
 
 def _workflow(
-    source: str = "table: orders, incremental_column: at",
+    source: str = "table: orders, incremental_column: at, deletes: ignored",
     *,
     heading: str = "description: d",
     steps: str = "",
@@ -39,6 +39,7 @@ ENRICH = (
     'body_template: \'{"e": "{{email}}"}\', result_mapping: [{source: response.score, destination: score, type: double}]}}'
 )
 INDEX = "{type: index, config: {index: users, write_mode: upsert, id_field: ID}}"
+BY_KEY = "{type: shop, config: {host: a, table: kept, key: id, write_mode: upsert}}"
 MASK = "{type: mask, config: {rules: [{field: user.email, method: full}]}}"
 
 BOUNDED = "dead_letter: {max_rows: 9},"
@@ -56,6 +57,11 @@ FOUND = {
             )
         ),
         "W110 {type: every row away",
+    ),
+    "deleted rows that nobody decided about": (
+        _workflow("table: orders, incremental_column: at", destination=BY_KEY),
+        _workflow(destination=BY_KEY),
+        "W111 at rows that are deleted from",
     ),
     "a literal secret": (
         _workflow("table: orders, incremental_column: at, password: hunter2"),
