@@ -55,7 +55,15 @@ def place_of(connection: DuckDBConnection) -> str:
 
 
 def version(connection: DuckDBConnection) -> str:
-    """Returns the version of the library that reads the file."""
+    """Returns the version of the library that reads the file; a file that is to be made is well if it could be.
+
+    Raises:
+        UnavailableError: The file cannot be opened, or could not be made.
+        FatalError: It is no DuckDB file.
+    """
+    path = Path(connection.path).absolute()
+    if not path.exists() and path.parent.is_dir():
+        return f"DuckDB {duckdb.__version__}; there is no file yet: the first write makes it"
     with connect(connection) as opened:
         row = opened.execute("SELECT version()").fetchone()
     return f"DuckDB {row[0] if row else ''}".strip()

@@ -59,8 +59,9 @@ class DuckDBConnection(Connection):
         return list_tables(self)
 
     def key_of(self, *parts: str) -> tuple[str, ...]:
-        """Returns the asset key of something in this file."""
-        return ("duckdb", *Path(self.path).parts[-2:], *parts)
+        """Returns the asset key of something in this file: the whole path, as files of one name in folders of one name are two."""
+        path = Path(self.path)
+        return ("duckdb", *path.relative_to(path.anchor).parts, *parts)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -120,9 +121,10 @@ class DuckDBDestination(Destination):
     """
 
     capabilities: ClassVar[DestinationCapabilities] = DestinationCapabilities(
-        write_modes=frozenset({WriteMode.APPEND, WriteMode.OVERWRITE, WriteMode.UPSERT}),
+        write_modes=frozenset(WriteMode),
         guarantee=Guarantee.EXACTLY_ONCE,
         proof=Proof.REAL,
+        compares=True,
         nested=True,
     )
 
@@ -131,7 +133,7 @@ class DuckDBDestination(Destination):
         doc="The table, with its schema if not `main`; `{input}` stands for the input's name.", example="orders"
     )
     primary_key: tuple[str, ...] = option(
-        default=(), doc="The columns that identify a row, for upsert.", example=["id"]
+        default=(), doc="The columns that identify a row, for upsert and merge.", example=["id"]
     )
     schema_evolution: SchemaEvolution = option(
         default=SchemaEvolution.EVOLVE, doc="Add columns and widen types as rows need it, or refuse such rows."

@@ -74,8 +74,9 @@ class SQLiteConnection(Connection):
         return list_tables(self)
 
     def key_of(self, *parts: str) -> tuple[str, ...]:
-        """Returns the asset key of something in this file."""
-        return ("sqlite", *Path(self.path).parts[-2:], *parts)
+        """Returns the asset key of something in this file: the whole path, as files of one name in folders of one name are two."""
+        path = Path(self.path)
+        return ("sqlite", *path.relative_to(path.anchor).parts, *parts)
 
 
 def table_name(text: str) -> TableName:
@@ -160,15 +161,16 @@ class SQLiteDestination(Destination):
     """
 
     capabilities: ClassVar[DestinationCapabilities] = DestinationCapabilities(
-        write_modes=frozenset({WriteMode.APPEND, WriteMode.OVERWRITE, WriteMode.UPSERT}),
+        write_modes=frozenset(WriteMode),
         guarantee=Guarantee.EXACTLY_ONCE,
         proof=Proof.REAL,
+        compares=True,
     )
 
     connection: SQLiteConnection
     table: str = option(doc="The table; `{input}` stands for the input's name.", example="users")
     primary_key: tuple[str, ...] = option(
-        default=(), doc="The columns that identify a row, for upsert.", example=["id"]
+        default=(), doc="The columns that identify a row, for upsert and merge.", example=["id"]
     )
     schema_evolution: SchemaEvolution = option(
         default=SchemaEvolution.EVOLVE, doc="Add columns and widen types as rows need it, or refuse such rows."
