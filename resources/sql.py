@@ -134,9 +134,10 @@ def check_writing(mode: WriteMode, key: tuple[str, ...], modes: Iterable[WriteMo
     """
     if mode not in set(modes):
         raise OptionError("write_mode", f"'{mode}' is not supported here", f"use {', '.join(sorted(modes))}")
-    if mode is WriteMode.UPSERT and not key:
-        raise OptionError("primary_key", "upsert needs the columns that identify a row", "add primary_key: [id]")
-    if mode is not WriteMode.UPSERT and key:
+    by_key = mode in {WriteMode.UPSERT, WriteMode.MERGE}
+    if by_key and not key:
+        raise OptionError("primary_key", f"{mode} needs the columns that identify a row", "add primary_key: [id]")
+    if key and not by_key:
         hint = "add write_mode: upsert, or remove primary_key"
         raise OptionError("primary_key", f"a key has no meaning in {mode} mode", hint)
     if len(set(key)) != len(key):

@@ -175,6 +175,43 @@ class Session(ABC):
     def merge(self, target: TableName, work: TableName, columns: Sequence[str], key: Sequence[str]) -> tuple[int, int]:
         """Upserts the work table's rows, the last of each key; returns (inserted, updated), -1 where unknown."""
 
+    def create_keys(self, target: TableName, key: Sequence[str]) -> TableName:
+        """Creates the session's temporary table of keys to delete: the target's key columns."""
+        made = self.temporary(target, "_headrace_keys")
+        self.run(
+            f"CREATE TEMPORARY TABLE {self.qualified(made)} AS SELECT {self.listed(key)} "
+            f"FROM {self.qualified(target)} WHERE 1 = 0"
+        )
+        return made
+
+    def temporary(self, target: TableName, name: str) -> TableName:
+        """Returns the name of a temporary table of this session."""
+        del target
+        return TableName("", name)
+
+    def load_keys(self, table: TableName, key: Sequence[str], keys: pa.RecordBatch) -> None:
+        """Adds rows that consist of key columns to a table of keys."""
+        self.load(table, key, keys)
+
+    def create_found(self, found: TableName, target: TableName, key: Sequence[str]) -> None:
+        """Creates the table of the keys that a comparison finds, unless it is there."""
+        self.ensure(
+            f"CREATE TABLE IF NOT EXISTS {self.qualified(found)} AS SELECT {self.listed(key)} "
+            f"FROM {self.qualified(target)} WHERE 1 = 0"
+        )
+
+    def delete_by_key(self, table: TableName, keys: TableName, key: Sequence[str]) -> None:
+        """Deletes the rows of a table whose keys another one holds."""
+        columns = self.listed(key)
+        row = f"({columns})" if len(key) > 1 else columns
+        self.run(f"DELETE FROM {self.qualified(table)} WHERE {row} IN (SELECT {columns} FROM {self.qualified(keys)})")
+
+    def delete_others(self, table: TableName, keys: TableName, key: Sequence[str]) -> None:
+        """Deletes the rows of a table whose keys another one does not hold."""
+        of = self.qualified(table)
+        same = " AND ".join(f"{of}.{self.quoted(each)} = known.{self.quoted(each)}" for each in key)
+        self.run(f"DELETE FROM {of} WHERE NOT EXISTS (SELECT 1 FROM {self.qualified(keys)} AS known WHERE {same})")
+
     def latest(self, work: TableName, columns: Sequence[str], key: Sequence[str]) -> str:
         """Returns a SELECT of the last row of each key in the work table."""
         return (

@@ -8,12 +8,14 @@ from typing import Any
 import pyarrow as pa
 
 from dsl.contracts.capabilities import WriteMode
+from dsl.contracts.changes import OPERATION, Operation, without_operation
 from dsl.contracts.connectors import BatchWriter, Committed, Token
 from dsl.contracts.errors import FatalError, RejectedRows, SchemaError
 from dsl.contracts.failpoints import Failpoint
 from dsl.contracts.rows import Rejection, WriteStats
 from dsl.contracts.state import State
 from resources.sql import ROW_NUMBER, SchemaEvolution, TableName, stage_name
+from resources.sql_changes import Changes, Part, operations_of, parts, refuse_null_keys
 from resources.sql_session import Column, Session, Swap
 from resources.sql_token import TokenTable
 from resources.sql_types import Fit, conform, fit, plain, widened
@@ -30,7 +32,7 @@ _SWAPPED = Failpoint("sql.swapped", "The target holds the new rows; the token st
 
 
 class SqlWriter(BatchWriter):
-    """Appends, overwrites or upserts; each epoch is one transaction that moves the token too.
+    """Appends, overwrites, upserts or merges; each epoch is one transaction that moves the token too.
 
     Overwritten rows gather in a table of their own over any number of epochs, which takes the target's place with the
     final commit. Each batch stands behind a savepoint, so that a refused batch leaves nothing and the rows at fault can
@@ -42,9 +44,11 @@ class SqlWriter(BatchWriter):
         schema: The schema of the rows to come.
         token: The stream.
         mode: How rows arrive.
-        key: The columns that identify a row, for upserts.
+        key: The columns that identify a row, for upserts and merges.
         evolution: Whether the table may be changed.
     """
+
+    _changes: Changes
 
     def __init__(
         self,
@@ -58,6 +62,9 @@ class SqlWriter(BatchWriter):
         evolution: SchemaEvolution = SchemaEvolution.EVOLVE,
     ) -> None:
         self._session, self._target, self._mode = session, target, mode
+        self._by_key = mode in {WriteMode.UPSERT, WriteMode.MERGE}
+        self._merges = mode is WriteMode.MERGE and OPERATION in schema.names
+        schema = without_operation(schema) if self._merges else schema
         self._stream = token.key
         self._where = f"{session.place}: table {target}"
         self._open = False
@@ -73,6 +80,8 @@ class SqlWriter(BatchWriter):
             self._key = [_spelled_key(name, spelled, self._where) for name in key]
             session.check_target(target, self._key)
             self._into = self._ready_table()
+            if self._merges:
+                self._changes = Changes(session, target, self._key, self._stream)
         except BaseException:
             session.close()
             raise
@@ -83,14 +92,40 @@ class SqlWriter(BatchWriter):
     def write(self, rows: pa.RecordBatch) -> Sequence[Rejection]:
         if rows.num_rows == 0:
             return ()
-        ready = self._conformed(rows)
+        ready, operations = self._conformed(rows), operations_of(rows) if self._merges else ()
+        if self._merges:
+            refuse_null_keys(operations, ready, self._key, self._where)
         into = self._begin()
+
+        def act() -> None:
+            if not self._merges:
+                self._load(into, ready)
+            for each in parts(operations, ready, self._key):
+                self._apply(each, into)
+
         if self._session.savepoints:
-            self._behind_savepoint(lambda: self._load(into, ready))
+            self._behind_savepoint(act)
         else:
-            self._load(into, ready)
+            act()
         self._stats.rows += rows.num_rows
         return ()
+
+    def _apply(self, part: Part, into: TableName) -> None:
+        """Does in the open transaction what some changes say."""
+        if part.operation is Operation.UPSERT:
+            if part.deleted is not None:
+                self._changes.delete(part.deleted)
+            if part.rows.num_rows:
+                with part.placed():
+                    self._load(into, part.rows)
+        elif part.operation is Operation.PRESENT:
+            self._changes.present(part.rows.select(self._key))
+        elif part.operation is Operation.TRUNCATE:
+            self._changes.truncate()
+        elif part.operation is Operation.COMPARE:
+            self._changes.compare()
+        else:
+            self._changes.sweep()
 
     def commit(self, epoch: int, state: State, *, final: bool = False) -> WriteStats:
         if epoch != self._held.epoch + 1:
@@ -148,11 +183,11 @@ class SqlWriter(BatchWriter):
 
     def _load(self, into: TableName, rows: pa.RecordBatch) -> None:
         names = list(self._names)
-        if self._mode is WriteMode.UPSERT:
+        if self._by_key:
             rows = rows.append_column(ROW_NUMBER, pa.array(range(rows.num_rows), pa.int64()))
             names.append(ROW_NUMBER)
         self._stats.bytes += self._session.load(into, names, rows)
-        if self._mode is WriteMode.UPSERT:
+        if self._by_key:
             inserted, updated = self._session.merge(self._target, into, self._names, self._key)
             self._session.run(f"DELETE FROM {self._session.qualified(into)}")
             self._stats.count(inserted, updated)
@@ -171,6 +206,8 @@ class SqlWriter(BatchWriter):
         session.run("RELEASE SAVEPOINT headrace")
 
     def _conformed(self, rows: pa.RecordBatch) -> pa.RecordBatch:
+        if self._merges:
+            rows = rows.select([each for each in rows.schema.names if each != OPERATION])
         columns = []
         for array, field, column in zip(rows.columns, rows.schema, self._columns, strict=True):
             try:
@@ -185,7 +222,7 @@ class SqlWriter(BatchWriter):
     def _ready_table(self) -> TableName | None:
         """Returns the table that rows are loaded into; None for a gathering table that is still to be made."""
         session = self._session
-        if self._mode is WriteMode.UPSERT:
+        if self._by_key:
             return session.create_work(self._target)
         stage = self._target.beside(self._held.staging) if self._held.staging else None
         if self._mode is not WriteMode.OVERWRITE:

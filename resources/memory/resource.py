@@ -89,15 +89,16 @@ class MemoryDestination(Destination):
     """Writes a table of this process."""
 
     capabilities: ClassVar[DestinationCapabilities] = DestinationCapabilities(
-        write_modes=frozenset({WriteMode.APPEND, WriteMode.OVERWRITE, WriteMode.UPSERT}),
+        write_modes=frozenset(WriteMode),
         guarantee=Guarantee.EXACTLY_ONCE,
         proof=Proof.REAL,
+        compares=True,
         nested=True,
     )
 
     connection: MemoryConnection
     table: str = option(doc="The table to write; `{input}` stands for the name of an input.", example="users")
-    primary_key: tuple[str, ...] = option(default=(), doc="Columns that tell rows apart in `upsert`.")
+    primary_key: tuple[str, ...] = option(default=(), doc="Columns that tell rows apart in `upsert` and `merge`.")
 
     def __post_init__(self) -> None:
         """Refuses an upsert that cannot tell rows apart.
@@ -105,8 +106,8 @@ class MemoryDestination(Destination):
         Raises:
             OptionError: `primary_key` is missing.
         """
-        if self.write_mode is WriteMode.UPSERT and not self.primary_key:
-            raise OptionError("primary_key", "upsert needs a key", "name the columns that tell rows apart")
+        if self.write_mode in {WriteMode.UPSERT, WriteMode.MERGE} and not self.primary_key:
+            raise OptionError("primary_key", f"{self.write_mode} needs a key", "name the columns that tell rows apart")
 
     @property
     def physical_name(self) -> tuple[str, ...]:

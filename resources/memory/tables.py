@@ -6,6 +6,7 @@ import threading
 from collections import defaultdict
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from typing import Any
 
 import pyarrow as pa
 
@@ -22,6 +23,7 @@ class StreamToken:
     fence: int = 0
     committed: Committed | None = None
     staged: list[pa.RecordBatch] = field(default_factory=list)
+    found: set[tuple[Any, ...]] = field(default_factory=set)
 
 
 @dataclass

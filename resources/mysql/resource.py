@@ -157,9 +157,10 @@ class MysqlDestination(Destination):
     """
 
     capabilities: ClassVar[DestinationCapabilities] = DestinationCapabilities(
-        write_modes=frozenset({WriteMode.APPEND, WriteMode.OVERWRITE, WriteMode.UPSERT}),
+        write_modes=frozenset(WriteMode),
         guarantee=Guarantee.EXACTLY_ONCE,
         proof=Proof.REAL,
+        compares=True,
     )
 
     connection: MysqlConnection
@@ -167,7 +168,7 @@ class MysqlDestination(Destination):
         doc="The table; `database.table` for another database; `{input}` stands for the input's name.", example="orders"
     )
     primary_key: tuple[str, ...] = option(
-        default=(), doc="The columns that identify a row, for upsert.", example=["id"]
+        default=(), doc="The columns that identify a row, for upsert and merge.", example=["id"]
     )
     schema_evolution: SchemaEvolution = option(
         default=SchemaEvolution.EVOLVE, doc="Add columns and widen types as rows need it, or refuse such rows."

@@ -162,6 +162,28 @@ class MysqlSession(Session):
         self.run(f"ALTER TABLE {self.qualified(work)} ADD COLUMN {self.quoted(ROW_NUMBER)} BIGINT")
         return work
 
+    def temporary(self, target: TableName, name: str) -> TableName:
+        return target.beside(name)
+
+    def create_found(self, found: TableName, target: TableName, key: Sequence[str]) -> None:
+        columns = self.listed(key)
+        self.ensure(
+            f"CREATE TABLE IF NOT EXISTS {self.qualified(found)} (INDEX ({columns})) ENGINE=InnoDB "
+            f"AS SELECT {columns} FROM {self.qualified(target)} WHERE 1 = 0"
+        )
+
+    def delete_by_key(self, table: TableName, keys: TableName, key: Sequence[str]) -> None:
+        self.run(f"DELETE gone FROM {self._joined('JOIN', table, keys, key)}")
+
+    def delete_others(self, table: TableName, keys: TableName, key: Sequence[str]) -> None:
+        joined = self._joined("LEFT JOIN", table, keys, key)
+        self.run(f"DELETE gone FROM {joined} WHERE known.{self.quoted(key[0])} IS NULL")
+
+    def _joined(self, join: str, table: TableName, keys: TableName, key: Sequence[str]) -> str:
+        """Returns a join that an index of either table serves, as a sub-query in a DELETE would not."""
+        same = " AND ".join(f"gone.{self.quoted(each)} = known.{self.quoted(each)}" for each in key)
+        return f"{self.qualified(table)} AS gone {join} {self.qualified(keys)} AS known ON {same}"
+
     def merge(self, target: TableName, work: TableName, columns: Sequence[str], key: Sequence[str]) -> tuple[int, int]:
         names = self.listed(columns)
         changed = [self.quoted(each) for each in columns if each not in key] or [self.quoted(key[0])]

@@ -150,9 +150,10 @@ class PostgresDestination(Destination):
     """A table, written by COPY in one transaction an epoch that also moves the token: exactly once."""
 
     capabilities: ClassVar[DestinationCapabilities] = DestinationCapabilities(
-        write_modes=frozenset({WriteMode.APPEND, WriteMode.OVERWRITE, WriteMode.UPSERT}),
+        write_modes=frozenset(WriteMode),
         guarantee=Guarantee.EXACTLY_ONCE,
         proof=Proof.REAL,
+        compares=True,
     )
 
     connection: PostgresConnection
@@ -160,7 +161,7 @@ class PostgresDestination(Destination):
         doc="The table, with its schema if not `public`; `{input}` stands for the input's name.", example="public.users"
     )
     primary_key: tuple[str, ...] = option(
-        default=(), doc="The columns that identify a row, for upsert.", example=["id"]
+        default=(), doc="The columns that identify a row, for upsert and merge.", example=["id"]
     )
     schema_evolution: SchemaEvolution = option(
         default=SchemaEvolution.EVOLVE, doc="Add columns and widen types as rows need it, or refuse such rows."

@@ -182,6 +182,19 @@ class SQLiteSession(GatheringSession):
             self.run(f"CREATE INDEX {name} ON {self.quoted(_WORK.name)} ({self.listed(columns)})")
         return _WORK
 
+    def temporary(self, target: TableName, name: str) -> TableName:
+        del target
+        return TableName("temp", name)
+
+    def load_keys(self, table: TableName, key: Sequence[str], keys: pa.RecordBatch) -> None:
+        values = [encode(column, name, self.place) for name, column in zip(key, keys.columns, strict=True)]
+        self._insert(table, key, values)
+
+    def create_found(self, found: TableName, target: TableName, key: Sequence[str]) -> None:
+        super().create_found(found, target, key)
+        index = self.qualified(found.beside(f"{found.name}_0"))
+        self.run(f"CREATE INDEX IF NOT EXISTS {index} ON {self.quoted(found.name)} ({self.listed(key)})")
+
     def gather(self, work: TableName, into: TableName | None, columns: Sequence[str], rows: pa.RecordBatch) -> int:
         names = columns[:-1]
         for name, column in zip(names, rows.columns, strict=False):
@@ -253,7 +266,8 @@ class SQLiteSession(GatheringSession):
             f"ORDER BY {self.quoted(ROW_NUMBER)} ON CONFLICT ({keys}) DO {act}"
         )
         self.run(f"DELETE FROM {mine}")
-        return int(rows) - int(old), int(old)
+        known_rows = int(old or 0)
+        return int(rows) - known_rows, known_rows
 
 
 def _words(declared: str) -> str:

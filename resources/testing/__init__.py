@@ -2,9 +2,11 @@
 
 import pytest
 
-pytest.register_assert_rewrite("resources.testing.destination", "resources.testing.source")
+pytest.register_assert_rewrite("resources.testing.changes", "resources.testing.destination", "resources.testing.source")
 
-from resources.testing.destination import DestinationSuite as DestinationSuite  # noqa: E402 - rewritten when imported
+from resources.testing.changes import MergeSuite as MergeSuite  # noqa: E402 - rewritten when imported
+from resources.testing.changes import MergeTarget as MergeTarget  # noqa: E402
+from resources.testing.destination import DestinationSuite as DestinationSuite  # noqa: E402
 from resources.testing.destination import DestinationTarget as DestinationTarget  # noqa: E402
 from resources.testing.samples import CANARY as CANARY  # noqa: E402
 from resources.testing.samples import sample as sample  # noqa: E402
