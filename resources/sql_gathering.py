@@ -95,7 +95,7 @@ class GatheringWriter(SqlWriter):
             if part.operation is Operation.UPSERT:
                 self._gather_part(part)
             elif part.operation is Operation.PRESENT:
-                self._session.load_keys(self._present, self._key, part.rows.select(self._key))
+                self._gather_present(part)
             else:
                 self._note(part.operation)
 
@@ -110,6 +110,16 @@ class GatheringWriter(SqlWriter):
             session.delete_by_key(keys, self._work, self._key)
             if Operation.SWEEP in self._whole:  # written after the comparison: it could not find them
                 session.load_keys(self._present, self._key, part.rows.select(self._key))
+
+    def _gather_present(self, part: Part) -> None:
+        session, columns = self._session, self._session.listed(self._key)
+        session.load_keys(self._present, self._key, part.rows.select(self._key))
+        with part.placed():
+            self._gather(part.rows)
+        row = f"({columns})" if len(self._key) > 1 else columns
+        known = f"SELECT {columns} FROM {session.qualified(self._target)}"
+        newest = f"{session.quoted(ROW_NUMBER)} >= {self._stats.rows}"
+        session.run(f"DELETE FROM {session.qualified(self._work)} WHERE {newest} AND {row} IN ({known})")
 
     def _note(self, operation: Operation) -> None:
         gone = {Operation.TRUNCATE: (self._work, self._changes.keys), Operation.COMPARE: (self._present,)}

@@ -120,6 +120,8 @@ class SqlWriter(BatchWriter):
                     self._load(into, part.rows)
         elif part.operation is Operation.PRESENT:
             self._changes.present(part.rows.select(self._key))
+            with part.placed():
+                self._load(into, part.rows, missing=True)
         elif part.operation is Operation.TRUNCATE:
             self._changes.truncate()
         elif part.operation is Operation.COMPARE:
@@ -181,12 +183,14 @@ class SqlWriter(BatchWriter):
     def _deliver(self, into: TableName) -> None:
         """Puts rows that were kept aside into the open transaction; here they stand in it already."""
 
-    def _load(self, into: TableName, rows: pa.RecordBatch) -> None:
+    def _load(self, into: TableName, rows: pa.RecordBatch, *, missing: bool = False) -> None:
         names = list(self._names)
         if self._by_key:
             rows = rows.append_column(ROW_NUMBER, pa.array(range(rows.num_rows), pa.int64()))
             names.append(ROW_NUMBER)
         self._stats.bytes += self._session.load(into, names, rows)
+        if missing:
+            self._session.delete_by_key(into, self._target, self._key)
         if self._by_key:
             inserted, updated = self._session.merge(self._target, into, self._names, self._key)
             self._session.run(f"DELETE FROM {self._session.qualified(into)}")

@@ -33,7 +33,7 @@ class Operation(StrEnum):
     """What one row of a stream of changes says.
 
     `insert`, `update`: the row as it stands afterwards. `upsert`: one or the other. `delete`: its key is gone; other columns may be NULL.
-    `present`: the row is there, as a full comparison found it; its values are not written.
+    `present`: the row is there, as a full comparison found it: it is written only where there is none of its key.
     Three say something of the whole table, and their columns are NULL: `truncate`: all rows are gone. `compare`: a full comparison
     begins. `sweep`: it has ended, and what was not `present` since `compare` is gone.
     """

@@ -35,6 +35,7 @@ from dsl.contracts.errors import HeadraceError
 from dsl.contracts.spec import option
 from dsl.contracts.state import State
 from resources.sql import NullCursor, SchemaEvolution, TableName, check_reading, check_writing
+from resources.sql_deletes import DeletionOptions, check_deletes, refuse_cdc, telling, told_schema
 
 DEFAULT_SCHEMA = "main"
 
@@ -65,7 +66,7 @@ class DuckDBConnection(Connection):
 
 
 @dataclass(frozen=True, kw_only=True)
-class DuckDBSource(Source):
+class DuckDBSource(DeletionOptions, Source):
     """A table or a query. A full refresh of a table with a primary key resumes after any batch."""
 
     capabilities: ClassVar[SourceCapabilities] = SourceCapabilities(
@@ -91,6 +92,8 @@ class DuckDBSource(Source):
 
     def __post_init__(self) -> None:
         check_reading(self.table, self.query)
+        check_deletes(self, incremental=self.incremental_column is not None)
+        refuse_cdc(self)
         if self.table is not None:
             TableName.parse(self.table, DEFAULT_SCHEMA)
 
@@ -104,12 +107,12 @@ class DuckDBSource(Source):
     def discover_schema(self) -> pa.Schema:
         from resources.duckdb.reader import discover_schema
 
-        return discover_schema(self)
+        return told_schema(self, discover_schema(self))
 
     def read(self, request: ReadRequest, state: State | None) -> BatchReader:
         from resources.duckdb.reader import open_reader
 
-        return open_reader(self, request, state)
+        return telling(self, request, state, open_reader)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -98,6 +98,7 @@ class MemoryWriter(BatchWriter):
                 held.pop(key, None)
             elif operation == Operation.PRESENT:
                 found.add(key)
+                held.setdefault(key, row)
             elif operation == Operation.COMPARE:
                 found.clear()
             elif operation == Operation.TRUNCATE:

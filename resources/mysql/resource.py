@@ -36,6 +36,7 @@ from dsl.contracts.secret import Secret
 from dsl.contracts.spec import OptionError, option
 from dsl.contracts.state import State
 from resources.sql import NullCursor, SchemaEvolution, TableName, Tls, check_reading, check_writing
+from resources.sql_deletes import DeletionOptions, check_deletes, refuse_cdc, telling, told_schema
 
 DEFAULT_PORT = 3306
 
@@ -83,7 +84,7 @@ class MysqlConnection(Connection):
 
 
 @dataclass(frozen=True, kw_only=True)
-class MysqlSource(Source):
+class MysqlSource(DeletionOptions, Source):
     """A table or a query, read in one consistent snapshot.
 
     A full refresh of a table with a primary key resumes after any batch; the rows that follow come from a newer
@@ -122,6 +123,8 @@ class MysqlSource(Source):
 
     def __post_init__(self) -> None:
         check_reading(self.table, self.query)
+        check_deletes(self, incremental=self.incremental_column is not None)
+        refuse_cdc(self)
         if self.table is not None:
             self.connection.table_name(self.table)
         if self.incremental_column is None:
@@ -140,12 +143,12 @@ class MysqlSource(Source):
     def discover_schema(self) -> pa.Schema:
         from resources.mysql.reader import discover_schema
 
-        return discover_schema(self)
+        return told_schema(self, discover_schema(self))
 
     def read(self, request: ReadRequest, state: State | None) -> BatchReader:
         from resources.mysql.reader import open_reader
 
-        return open_reader(self, request, state)
+        return telling(self, request, state, open_reader)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -36,6 +36,7 @@ from dsl.contracts.secret import Secret
 from dsl.contracts.spec import OptionError, option
 from dsl.contracts.state import State
 from resources.sql import NullCursor, SchemaEvolution, TableName, Tls, check_reading, check_writing
+from resources.sql_deletes import DeletionOptions, check_deletes, refuse_cdc, telling, told_schema
 
 DEFAULT_PORT = 5432
 DEFAULT_SCHEMA = "public"
@@ -80,7 +81,7 @@ class PostgresConnection(Connection):
 
 
 @dataclass(frozen=True, kw_only=True)
-class PostgresSource(Source):
+class PostgresSource(DeletionOptions, Source):
     """A table or a query, read by COPY.
 
     A full refresh of a table with a primary key resumes after any batch; the rows that follow come from a newer
@@ -119,6 +120,8 @@ class PostgresSource(Source):
 
     def __post_init__(self) -> None:
         check_reading(self.table, self.query)
+        check_deletes(self, incremental=self.incremental_column is not None)
+        refuse_cdc(self)
         if self.table is not None:
             TableName.parse(self.table, DEFAULT_SCHEMA)
         if self.incremental_column is None:
@@ -137,12 +140,12 @@ class PostgresSource(Source):
     def discover_schema(self) -> pa.Schema:
         from resources.postgres.reader import discover_schema
 
-        return discover_schema(self)
+        return told_schema(self, discover_schema(self))
 
     def read(self, request: ReadRequest, state: State | None) -> BatchReader:
         from resources.postgres.reader import open_reader
 
-        return open_reader(self, request, state)
+        return telling(self, request, state, open_reader)
 
 
 @dataclass(frozen=True, kw_only=True)

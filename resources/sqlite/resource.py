@@ -36,6 +36,7 @@ from dsl.contracts.errors import HeadraceError
 from dsl.contracts.spec import OptionError, option
 from dsl.contracts.state import State
 from resources.sql import NullCursor, SchemaEvolution, TableName, check_reading, check_writing
+from resources.sql_deletes import DeletionOptions, check_deletes, refuse_cdc, telling, told_schema
 
 MAIN = "main"
 
@@ -92,7 +93,7 @@ def table_name(text: str) -> TableName:
 
 
 @dataclass(frozen=True, kw_only=True)
-class SQLiteSource(Source):
+class SQLiteSource(DeletionOptions, Source):
     """A table, a view or a query, read in one snapshot of a file that is opened for reading only.
 
     SQLite stores any value in any column. What a column's declared type promises decides its Arrow type, and a value
@@ -128,6 +129,8 @@ class SQLiteSource(Source):
 
     def __post_init__(self) -> None:
         check_reading(self.table, self.query)
+        check_deletes(self, incremental=self.incremental_column is not None)
+        refuse_cdc(self)
         if self.table is not None:
             table_name(self.table)
         if self.initial_value is not None and self.incremental_column is None:
@@ -142,12 +145,12 @@ class SQLiteSource(Source):
     def discover_schema(self) -> pa.Schema:
         from resources.sqlite.reader import discover_schema
 
-        return discover_schema(self)
+        return told_schema(self, discover_schema(self))
 
     def read(self, request: ReadRequest, state: State | None) -> BatchReader:
         from resources.sqlite.reader import open_reader
 
-        return open_reader(self, request, state)
+        return telling(self, request, state, open_reader)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,6 +8,8 @@ from resources.testing.changes import MergeSuite as MergeSuite  # noqa: E402 - r
 from resources.testing.changes import MergeTarget as MergeTarget  # noqa: E402
 from resources.testing.destination import DestinationSuite as DestinationSuite  # noqa: E402
 from resources.testing.destination import DestinationTarget as DestinationTarget  # noqa: E402
+from resources.testing.incremental import GrowingTable as GrowingTable  # noqa: E402
+from resources.testing.incremental import IncrementalSuite as IncrementalSuite  # noqa: E402
 from resources.testing.samples import CANARY as CANARY  # noqa: E402
 from resources.testing.samples import sample as sample  # noqa: E402
 from resources.testing.source import SourceOrigin as SourceOrigin  # noqa: E402

@@ -18,7 +18,8 @@ from dsl.contracts.changes import OPERATION, Operation, with_operation
 from dsl.contracts.connectors import BatchWriter, Committed, Destination, Token
 from dsl.contracts.errors import FencedError, RejectedRows
 
-SCHEMA = pa.schema({"id": pa.int64(), "part": pa.string(), "value": pa.string()})
+_FIELDS: dict[str, pa.DataType] = {"id": pa.int64(), "part": pa.string(), "value": pa.string()}
+SCHEMA = pa.schema(list(_FIELDS.items()))
 TOKEN = Token(workflow="suite", stage="merge", run_id="run-1")
 Change = tuple[Operation, int | None, str | None, str | None]
 _TABLE = {(1, "a"): "one", (2, "a"): "two", (3, "b"): "three"}
@@ -104,17 +105,17 @@ class MergeSuite:
             first.close()
         assert _seen(merged) == _TABLE
 
-    def test_a_comparison_deletes_what_it_did_not_find(self, merged: MergeTarget) -> None:
+    def test_a_comparison_deletes_what_it_did_not_find_and_adds_what_was_missed(self, merged: MergeTarget) -> None:
         _fill(merged)
         compared: list[Change] = [
             (Operation.COMPARE, None, None, None),
             (Operation.PRESENT, 1, "a", "not written"),
             (Operation.PRESENT, 3, "b", None),
-            (Operation.PRESENT, 7, "b", None),
+            (Operation.PRESENT, 7, "b", "missed"),
             (Operation.SWEEP, None, None, None),
         ]
         _apply(merged, compared, epoch=2)
-        assert _seen(merged) == {(1, "a"): "one", (3, "b"): "three"}
+        assert _seen(merged) == {(1, "a"): "one", (3, "b"): "three", (7, "b"): "missed"}
         _apply(merged, [(Operation.INSERT, 2, "a", "again")], epoch=3)
         _apply(merged, [(Operation.COMPARE, None, None, None), (Operation.SWEEP, None, None, None)], epoch=4)
         assert _seen(merged) == {}, "what an earlier comparison found does not count"
