@@ -10,10 +10,12 @@ import pytest
 from dsl.contracts import failpoints
 from tests.faults.campaign import modes
 from tests.faults.campaign.load import Rows
-from tests.faults.campaign.modes import Course, Finding, Place
-from tests.faults.campaign.targets import Files, Postgres
+from tests.faults.campaign.modes import Course, Cutting, Finding, Place
+from tests.faults.campaign.targets import Files, MariaDB, Postgres, Target
 from tests.faults.campaign.trial import Ground, Trial, Verdict
+from tests.kit.mariadb import MariaDBServer
 from tests.kit.postgres import PostgresServer
+from tests.kit.proxy import fault_proxy
 
 ROWS = Rows(seed=7, count=300)
 
@@ -70,6 +72,25 @@ def test_two_runs_at_once(course: Course, seed: int) -> None:
     _whole(found)
     assert found.notes.get("FencedError", 0) + found.notes.get("finished", 0) == 2
     assert "no zombie" not in found.notes
+
+
+@pytest.mark.parametrize("system", ["postgres", "mysql"])
+def test_cut_around_a_commit(ground: Ground, postgres: PostgresServer, mariadb: MariaDBServer, system: str) -> None:
+    server = postgres if system == "postgres" else mariadb
+    with fault_proxy(server.host, server.port) as proxy:
+        target: Target = (
+            Postgres(postgres.new_database(), proxy.port)
+            if system == "postgres"
+            else MariaDB(mariadb.new_database(), proxy.port)
+        )
+        cutting, seen = Cutting(proxy, Course(ground, target)), set[str]()
+        for seed in (3, 6, 9):
+            found = cutting.cut(seed)
+            _whole(found)
+            assert found.kills == 1, "the COMMIT was never seen"
+            assert found.notes["went on by itself"] == 1, found
+            seen |= found.notes.keys()
+    assert {"before COMMIT", "while COMMIT", "after COMMIT"} <= seen
 
 
 def _loaded(course: Course) -> tuple[Trial, Postgres]:

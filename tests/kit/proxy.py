@@ -24,7 +24,9 @@ class FaultProxy:
         refuse: Reset new connections at once.
         mark: Bytes that a client sends; when they have passed `mark_visits` times, connections are reset as `mark_cut` says.
         mark_visits: How often they may still pass, the fatal time included.
-        mark_cut: `before` the server hears them, `after` it has answered (which the client does not hear), or `while` it works.
+        mark_cut: `before` the server hears them; `while` it works: it hears them `late` seconds after the client has lost it; or
+            `after` it has answered, which the client does not hear.
+        late: Seconds.
     """
 
     host: str
@@ -37,9 +39,11 @@ class FaultProxy:
     mark: bytes = b""
     mark_visits: int = 0
     mark_cut: str = "before"
+    late: float = 0.1
     accepted: int = 0
     resets: int = 0
     _open: set[socket.socket] = field(default_factory=set)
+    _last_words: set[socket.socket] = field(default_factory=set)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def reset_all(self) -> None:
@@ -72,20 +76,30 @@ class FaultProxy:
             threading.Thread(target=self._pump, args=(source, target, counted), daemon=True).start()
 
     def _pump(self, source: socket.socket, target: socket.socket, counted: bool) -> None:  # noqa: FBT001 - threads take positions
-        with contextlib.suppress(OSError):
+        try:
             while chunk := source.recv(_CHUNK):
-                time.sleep(self.latency)
-                if self.blackhole:
-                    continue
-                if not counted and self._marked(chunk):
-                    self._cut_at_mark(source, target, chunk)
-                    return
-                allowed = self._allowed(len(chunk)) if counted else len(chunk)
-                target.sendall(chunk[:allowed])
-                if allowed < len(chunk):
-                    self.reset_all()
+                if not self._forward(source, target, chunk, counted=counted):
                     return
             target.shutdown(socket.SHUT_WR)
+        except OSError:
+            # One end is gone: what the other still says finds nobody, and it must not wait for an answer.
+            _reset(source)
+            _reset(target)
+
+    def _forward(self, source: socket.socket, target: socket.socket, chunk: bytes, *, counted: bool) -> bool:
+        time.sleep(self.latency)
+        if self.blackhole:
+            return True
+        if source in self._last_words:
+            self.reset_all()
+            return False
+        if not counted and self._marked(chunk):
+            return self._cut_at_mark(source, target, chunk)
+        allowed = self._allowed(len(chunk)) if counted else len(chunk)
+        target.sendall(chunk[:allowed])
+        if allowed < len(chunk):
+            self.reset_all()
+        return allowed == len(chunk)
 
     def _marked(self, chunk: bytes) -> bool:
         with self._lock:
@@ -98,15 +112,21 @@ class FaultProxy:
             self.resets += 1
             return True
 
-    def _cut_at_mark(self, client: socket.socket, server: socket.socket, chunk: bytes) -> None:
+    def _cut_at_mark(self, client: socket.socket, server: socket.socket, chunk: bytes) -> bool:
         if self.mark_cut == "after":
-            with self._lock:
-                # What the server answers finds nobody; it is not reset itself, or it might not read what it was sent.
-                self._open -= {client, server}
-            _reset(client)
-        if self.mark_cut != "before":
+            self._last_words.add(server)
             server.sendall(chunk)
+            return True
+        if self.mark_cut == "while":
+            # The server is not reset: it would not read what it was sent.
+            with self._lock:
+                self._open.discard(server)
+            self.reset_all()
+            time.sleep(self.late)
+            server.sendall(chunk)
+            return False
         self.reset_all()
+        return False
 
     def _allowed(self, size: int) -> int:
         """Take bytes off what may still come from the server; fewer than asked for means that the time has come."""

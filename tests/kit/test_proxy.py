@@ -52,3 +52,23 @@ def test_it_swallows(postgres: PostgresServer) -> None:
         proxy.blackhole = True
         with pytest.raises(psycopg.errors.ConnectionTimeout):
             database.connect(host=proxy.host, port=proxy.port, connect_timeout=2)
+
+
+@pytest.mark.parametrize(("cut", "kept"), [("before", 0), ("while", 1), ("after", 1)])
+def test_it_cuts_around_a_mark(postgres: PostgresServer, cut: str, kept: int) -> None:
+    database = postgres.new_database()
+    database.execute("CREATE TABLE t (n int)")
+    with fault_proxy(postgres.host, postgres.port) as proxy:
+        proxy.mark, proxy.mark_visits, proxy.mark_cut = b"COMMIT", 2, cut
+        plain = {"host": proxy.host, "port": proxy.port, "sslmode": "disable"}
+        with database.connect(**plain) as connection:
+            connection.execute("BEGIN; COMMIT")
+            connection.execute("BEGIN; INSERT INTO t VALUES (1)")
+            with pytest.raises(psycopg.OperationalError):
+                connection.execute("COMMIT")
+        if cut == "while":
+            assert database.rows("SELECT * FROM t") == [], "the client hears of the cut before the server works"
+        # Waits for the transaction that the cut left open.
+        database.execute("BEGIN; LOCK TABLE t; COMMIT")
+        assert database.rows("SELECT count(*) FROM t") == [(kept,)]
+        assert proxy.resets == 1

@@ -16,7 +16,7 @@ from tests.kit.proxy import FaultProxy
 KILLS_A_LOAD = 6
 EVERYWHERE = ("stage.", "loop.", "epoch.", "letters.added")
 PATIENCE = 120.0
-LOCK_PATIENCE = 10.0
+LOCK_PATIENCE = 1.0
 
 
 @dataclass(frozen=True)
@@ -234,7 +234,7 @@ def race(course: Course, seed: int) -> Finding:
         notes[f"zombie at {place}" if first.frozen() else "no zombie"] = 1
         second = trial.start()
         # It may wait for a lock of the frozen one: then it goes on when that one does.
-        second.ended(LOCK_PATIENCE)
+        second.waits(LOCK_PATIENCE)
         if first.code is None:
             first.signal(signal.SIGCONT)
     else:

@@ -104,6 +104,15 @@ class Child:
             time.sleep(0.003)
         return True
 
+    def waits(self, seconds: float) -> bool:
+        """Waits until it does next to nothing for so long, as what waits for a lock does, or has ended; tells whether it has ended."""
+        used = -1.0
+        while not self.ended(seconds):
+            before, used = used, _used(self.pid)
+            if used - before < seconds / 50:
+                return False
+        return True
+
     def frozen(self) -> bool:
         """Waits until it stands still; tells whether it does, and has not ended instead."""
         while not self.ended(0):
