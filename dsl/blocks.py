@@ -31,7 +31,7 @@ BLOCKS: dict[str, type] = {
     "dead_letter": DeadLetterPolicy,
     "checkpoint": CheckpointPolicy,
 }
-SINGLE: dict[str, type] = {"timeout": timedelta, "parallelism": int, "partitions": int}
+SINGLE: dict[str, type] = {"timeout": timedelta, "parallelism": int, "partitions": int, "poll": timedelta}
 FALLBACK = "fallback"
 POLICY_KEYS = (*BLOCKS, *SINGLE, "on_error")
 

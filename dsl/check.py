@@ -22,7 +22,8 @@ from dsl.processors.kind import ProcessorKind
 from dsl.processors.ordering import check_path
 from dsl.processors.step import Planned, Relation, Step
 from dsl.processors.union import union_of
-from dsl.workflow import Role
+from dsl.streams import goes_on, grows
+from dsl.workflow import Mode, Role
 
 
 def check(bound: BoundWorkflow, schemas: Mapping[str, pa.Schema], diagnostics: Diagnostics) -> LogicalPlan:
@@ -33,7 +34,7 @@ def check(bound: BoundWorkflow, schemas: Mapping[str, pa.Schema], diagnostics: D
         schemas: Source node -> its schema, as its system says now; what is missing is Unknown unless the document declares it.
         diagnostics: Told of every fault. The plan is of use only if there was none.
     """
-    walk = _Walk(schemas, diagnostics)
+    walk = _Walk(schemas, diagnostics, endless=bound.workflow.mode is Mode.STREAM)
     for node in bound.nodes:
         walk.node(node)
     persisted = frozenset(each.name for each in bound.nodes if each.persist)
@@ -50,6 +51,8 @@ class _Walk:
         planned: Node id -> its plan, in order.
         targets: Physical name -> the destination that writes it.
         tells: Node id -> how its rows tell of deletions, for those that do.
+        endless: Whether the workflow never ends.
+        growing: Sources that read only what is new, and what they feed.
     """
 
     schemas: Mapping[str, pa.Schema]
@@ -57,6 +60,8 @@ class _Walk:
     planned: dict[str, LogicalNode] = field(default_factory=dict)
     targets: dict[tuple[str, ...], str] = field(default_factory=dict)
     tells: dict[str, Deletes] = field(default_factory=dict)
+    endless: bool = False
+    growing: set[str] = field(default_factory=set)
 
     def node(self, node: BoundNode) -> None:
         """Plans a node whose inputs are planned."""
@@ -81,10 +86,14 @@ class _Walk:
         if not step.distinct(tuple((name, ()) for name in relation.names)):
             schema = None
         lineage = {name: ((node.name, name),) for name in relation.names}
-        request = ReadRequest(batch_rows=node.policies.batch.rows, batch_bytes=node.policies.batch.bytes)
+        if grows(source):
+            self.growing.add(node.name)
+        batch, on = node.policies.batch, self.endless and grows(source)
+        request = ReadRequest(batch_rows=batch.rows, batch_bytes=batch.bytes, follow=on and goes_on(source))
         self.planned[node.name] = Read(
-            node.name, (), schema, lineage, node.policies, source=source, request=request, resource=node.connection_name
-        )
+            node.name, (), schema, lineage, node.policies, source=source, request=request, resource=node.connection_name,
+            poll=node.policies.poll if on else None,
+        )  # fmt: skip
 
     def _transform(self, node: BoundNode) -> None:
         kind = PROCESSORS[node.kind]
@@ -93,7 +102,11 @@ class _Walk:
             # Reading has noted the fault; what leaves is unknown, so that no second one follows.
             self.planned[node.name] = Transform(node.name, node.inputs, None, kind=node.kind)
             return
-        step = Step(node, tuple(self._relation(each, sql=kind.relational) for each in node.inputs), self.found)
+        relations = tuple(self._relation(each, sql=kind.relational) for each in node.inputs)
+        growing = all(each in self.growing for each in node.inputs)
+        if growing:
+            self.growing.add(node.name)
+        step = Step(node, relations, self.found, endless=self.endless, growing=growing)
         done = self._planned(step, kind)
         policies = done.policies or node.policies
         if kind.relational:
@@ -111,6 +124,7 @@ class _Walk:
                 total=done.total,
                 uses_now=done.uses_now,
                 reads=done.reads,
+                memory=done.memory,
             )
         else:
             self.planned[node.name] = Process(

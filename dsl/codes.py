@@ -77,3 +77,4 @@ class Code(StrEnum):
     COLLIDING_WORKFLOWS = "E701", "Two workflows have the same Dagster name."
     COLLIDING_TARGETS = "E702", "Two destinations of a workflow write the same place."
     CHANGES = "E703", "The deletions that a source tells of cannot be carried through, or cannot be done."
+    STREAM = "E704", "The node needs an end of its rows, and a workflow of `mode: stream` has none."

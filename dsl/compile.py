@@ -22,6 +22,7 @@ from dsl.plan.physical import PhysicalPlan
 from dsl.read import heading_of, read_document, read_heading
 from dsl.rewrite import rewrite
 from dsl.schedule import Schedule, Trigger
+from dsl.streams import check_streams
 from dsl.workflow import ConnectionDocument, Document, Mode, Workflow
 
 
@@ -147,6 +148,7 @@ def _compile(
     if bound is None:
         return None
     checked = check(bound, schemas, found)
+    check_streams(bound, checked, found)
     if found.found:
         return None
     logical = rewrite(checked)

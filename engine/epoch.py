@@ -72,8 +72,12 @@ class Epoch:
             return True
         if policy.period is None or now - self.began < policy.period:
             return False
-        # A state that moves without rows is worth a commit too: a replication slot is freed by nothing else.
-        return self.read > 0 or not same_place(self.state, self.before)
+        return not self.still
+
+    @property
+    def still(self) -> bool:
+        """Whether nothing has come. A state that moves without rows is worth a commit too: nothing else frees a replication slot."""
+        return self.read == 0 and same_place(self.state, self.before)
 
 
 @dataclass(frozen=True)

@@ -39,3 +39,28 @@ class Teller:
         if now >= self._next:
             self._next = now + PERIOD
             self.tell("progress", **fields)
+
+
+@dataclass
+class Watch:
+    """Tells when a stage that never ends has nothing to do, and when it has again; once each.
+
+    Attributes:
+        teller: Tells it.
+    """
+
+    teller: Teller
+    _since: datetime | None = None
+    _idle: bool = False
+
+    def see(self, rows: int, **fields: Json) -> None:
+        """Notes how many rows came since the last call, which may be none."""
+        now = self.teller.context.clock.now()
+        if rows or self._since is None:
+            self._since = now
+        if self._idle and rows:
+            self._idle = False
+            self.teller.tell("busy", **fields)
+        elif not self._idle and now - self._since >= PERIOD:
+            self._idle = True
+            self.teller.tell("idle", since=self._since.isoformat(), **fields)

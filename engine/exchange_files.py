@@ -102,6 +102,15 @@ class HashingFile(io.RawIOBase):
         os.fsync(self._file.fileno())
         return self._hash.hexdigest()
 
+    def reached(self) -> tuple[int, str]:
+        """Hands everything to the system and returns how many bytes that is so far, and their sha256."""
+        self._file.flush()
+        return self.size, self._hash.hexdigest()
+
+    def sync(self) -> None:
+        """Forces to disk what was handed to the system; another thread may write on meanwhile."""
+        os.fsync(self._file.fileno())
+
     def discard(self) -> None:
         """Removes the file."""
         self.path.unlink(missing_ok=True)
@@ -230,7 +239,7 @@ class ExchangeFolder:
         """Removes what dead writers left: segments that belong to no manifest and that nobody holds, and half-made manifests."""
         known = {each.file for each in self.manifests()}
         for each in self.path.glob("*.arrow"):
-            if each.name not in known and _is_free(each):
+            if each.name not in known and is_free(each):
                 each.unlink(missing_ok=True)
         for each in self.path.glob("*.partial"):
             each.unlink(missing_ok=True)
@@ -257,7 +266,7 @@ class ExchangeFolder:
             raise damaged(path, f"it cannot be read: {error}") from error
 
 
-def _is_free(path: Path) -> bool:
+def is_free(path: Path) -> bool:
     """Whether no living process writes a file. One that was taken over still may publish it, if it asked before."""
     try:
         with path.open("rb") as file:

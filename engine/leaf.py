@@ -8,6 +8,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
+from datetime import timedelta
 from typing import TypeVar
 
 import pyarrow as pa
@@ -37,6 +38,7 @@ class Reading:
         policies: The node's policies.
         restarts: Whether a complete refresh begins anew.
         waiting: Whether there is more after a state (an exchange's further generation).
+        poll: How long to wait before it is read on, for ever; None if it is read once.
     """
 
     key: str
@@ -45,6 +47,7 @@ class Reading:
     policies: Policies
     restarts: bool = True
     waiting: Callable[[State | None], bool] = lambda _: False
+    poll: timedelta | None = None
 
 
 @dataclass
@@ -138,11 +141,28 @@ class OpenLeaf(OpenNode):
             channel.end()
 
     def _read(self, channel: Channel[Flow]) -> None:
+        poll = self.reading.poll
+        while True:
+            self._read_once(channel)
+            self._beat(channel)
+            # Nothing is held open while it rests: an open transaction would keep its system from cleaning up.
+            if poll is None or self._wait_for_release(poll):
+                return
+
+    def _beat(self, channel: Channel[Flow]) -> None:
+        """Lets those behind it hear that nothing has come: by that windows close by the clock."""
+        if self.reading.poll is not None and self.state is not None:
+            state = combined({self.key: self.state}, {})
+            channel.put(Flow(empty(self.schema), state, digest(self.state), Ledger()), rows=0, size=0)
+
+    def _read_once(self, channel: Channel[Flow]) -> None:
         with self._timed(lambda: self.reading.open(self.state)) as reader:
             self._reader = reader
             try:
                 self._send_all(reader, channel)
-                self._wait_for_release()
+                if self.reading.poll is None:
+                    channel.end()
+                    self._wait_for_release()
             finally:
                 # What was committed is told even when the attempt ends early; a refusal cannot undo the commit.
                 with suppress(HeadraceError):
@@ -159,7 +179,7 @@ class OpenLeaf(OpenNode):
         if inside:
             raise FatalError("the reader ended inside a page: its last batch has no state", where=self.key)
         self._send_rest(reader, last, channel)
-        channel.end()
+        self.state = last
 
     def _flows(self, reader: BatchReader) -> Iterator[tuple[Flow, State | None]]:
         anchor = digest(self.state)
@@ -210,6 +230,7 @@ class OpenLeaf(OpenNode):
         while self._desk.acknowledged:
             reader.acknowledge(self._desk.acknowledged.popleft())
 
-    def _wait_for_release(self) -> None:
+    def _wait_for_release(self, pause: timedelta | None = None) -> bool:
+        seconds = None if pause is None else pause.total_seconds()
         with self._desk.changed:
-            self._desk.changed.wait_for(lambda: self._desk.released)
+            return self._desk.changed.wait_for(lambda: self._desk.released, seconds)

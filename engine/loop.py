@@ -15,14 +15,14 @@ from dsl.contracts.failpoints import Failpoint
 from dsl.contracts.policies import Policies
 from dsl.contracts.rows import Rejection
 from dsl.contracts.state import State
-from dsl.plan.physical import Apply, ExchangeScan, PhysicalNode, Scan, Stage, inputs_of
+from dsl.plan.physical import Apply, ExchangeScan, PhysicalNode, Remember, Scan, Stage, inputs_of
 from engine import checkpoint
 from engine.channel import CancelledError, Channel, Crew, NothingYetError
 from engine.context import RunContext
 from engine.control import Wish
 from engine.deadletter import LetterBox, Numbering, check_budget
 from engine.epoch import Committer, Epoch
-from engine.events import Teller
+from engine.events import Teller, Watch
 from engine.flow import Flow, combined, part, same_place
 from engine.guard import Guard
 from engine.isolate import isolate
@@ -80,6 +80,7 @@ class StageLoop:
         limit = node.policies.rate_limit
         self._pace = Pace(limit, self.context.clock, self.crew.cancelled.is_set) if limit and limit.rows else None
         self._node_policies = dict(_policies_of(self.stage.root))
+        self._watch = Watch(self._teller)
         self._leave_by: datetime | None = None
         self._committed = 0
 
@@ -103,6 +104,8 @@ class StageLoop:
                 return StageOutcome.FINISHED
             if flow is not None:
                 self._take(epoch, flow)
+            if self.tree.follows:
+                self._watch.see(0 if flow is None else flow.rows.num_rows, **self._progress(epoch))
             wish = self.context.control.wish()
             if wish is not Wish.RUN and (outcome := self._leave(epoch, channel, wish)) is not None:
                 return outcome
@@ -146,9 +149,11 @@ class StageLoop:
         counts.seconds += time.perf_counter() - began
         epoch.take(flow, accepted, size)
         self._check_budget(epoch, ended=False)
-        self._teller.progress(
-            rows_read=self.totals.read(epoch.ledger), rows_written=self.totals.written + epoch.rows, epoch=epoch.number
-        )
+        self._teller.progress(**self._progress(epoch))
+
+    def _progress(self, epoch: Epoch) -> dict[str, int]:
+        read, written = self.totals.read(epoch.ledger), self.totals.written + epoch.rows
+        return {"rows_read": read, "rows_written": written, "epoch": epoch.number}
 
     def _write(self, flow: Flow) -> int:
         if self._pace is not None:
@@ -171,13 +176,13 @@ class StageLoop:
 
     def _leave(self, epoch: Epoch, channel: Channel[Flow], wish: Wish) -> StageOutcome | None:
         outcome = StageOutcome.STOPPED if wish is Wish.STOP else StageOutcome.PAUSED
-        if epoch.committable:
+        if epoch.committable and not (self.tree.follows and epoch.still):
             ended, _ = self._commit_at_boundary(epoch, channel)
             return StageOutcome.FINISHED if ended else outcome
         now = self.context.clock.now()
         self._leave_by = self._leave_by or now + self.context.grace
         # A query over whole inputs has no boundary before its end: what it holds will be read again.
-        if epoch.read == 0 or self.committer.edges.folds or now >= self._leave_by:
+        if epoch.read == 0 or self.tree.whole or now >= self._leave_by:
             return outcome
         return None
 
@@ -220,6 +225,7 @@ class StageLoop:
         state: State = {**(epoch.state or {}), "final": final, "run": self.context.run_id}
         rejected = sum(each.rejected for each in epoch.ledger.counts.values())
         self.committer.prepare(epoch)
+        self.tree.settle(state)
         self.totals.pending = Pending(epoch, state, self._key)
         with self.guard.writing():
             stats, took = self.committer.commit(epoch, state, final=final)
@@ -228,6 +234,7 @@ class StageLoop:
         self.guard.succeeded()
         self._copy(epoch.number, state)
         _COPIED.reach()
+        self.tree.collect(state)
         for leaf in self.tree.leaves:
             if (held := part(state, "inputs", leaf.key)) is not None:
                 leaf.acknowledge(held)
@@ -265,6 +272,9 @@ def writer_key(stage: Stage) -> str:
 
 
 def _policies_of(node: PhysicalNode) -> Iterator[tuple[str, Policies]]:
-    yield key_of((node.node,) if isinstance(node, Scan | ExchangeScan | Apply) else node.nodes), node.policies
+    yield (
+        key_of((node.node,) if isinstance(node, Scan | ExchangeScan | Remember | Apply) else node.nodes),
+        node.policies,
+    )
     for each in inputs_of(node):
         yield from _policies_of(each)

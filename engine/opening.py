@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 
@@ -11,15 +12,27 @@ import pyarrow as pa
 
 from dsl.contracts.connectors import ReadRequest, Source
 from dsl.contracts.state import State
-from dsl.plan.physical import Apply, ChunkQuery, ExchangeScan, PhysicalNode, Scan, Stage, StreamQuery, leaves_of
+from dsl.plan.physical import (
+    Apply,
+    ChunkQuery,
+    ExchangeScan,
+    PhysicalNode,
+    Remember,
+    Scan,
+    Stage,
+    StreamQuery,
+    leaves_of,
+)
 from engine.context import RunContext
 from engine.deadletter import Numbering
 from engine.epoch import Edges
 from engine.exchange import ExchangeSource
 from engine.flow import part
 from engine.leaf import OpenLeaf, Reading
+from engine.remember import OpenRemember
 from engine.retry import Pace
 from engine.shape import resolved
+from engine.state_files import FOLDER
 from engine.tree import OpenApply, OpenChunk, OpenNode, OpenStep, OpenStream, Workshop
 
 
@@ -42,7 +55,10 @@ class OpenTree:
         for each in self.leaves:
             each.resume(part(state, "inputs", each.key))
         for node in _all(self.root):
-            if isinstance(node, OpenStep):
+            if isinstance(node, OpenRemember):
+                # What it remembers belongs to what it reads, and not to another reader that begins again.
+                node.resume(None if _restarted(node) else state)
+            elif isinstance(node, OpenStep):
                 node.resume(None if self.restarted else state)
 
     @property
@@ -55,6 +71,36 @@ class OpenTree:
         """Whether a reader's refresh is complete at the state it was given: so the whole stage's rows are committed."""
         return any(each.complete for each in self.leaves)
 
+    @property
+    def follows(self) -> bool:
+        """Whether some reader goes on for ever."""
+        return any(each.reading.poll is not None for each in self.leaves)
+
+    @property
+    def whole(self) -> bool:
+        """Whether some query needs its whole inputs, so that there is no boundary before their end."""
+        return any(isinstance(each, OpenStream) for each in _all(self.root))
+
+    def settle(self, state: State) -> None:
+        """Makes durable what the steps remember at a state, before it is committed."""
+        for each in self._remembering():
+            each.log.settle(part(state, "operators", each.key))
+
+    def collect(self, state: State) -> None:
+        """Removes what the steps no longer remember, once a state is committed."""
+        for each in self._remembering():
+            # What cannot be removed now is removed by the next attempt.
+            with suppress(OSError):
+                each.log.collect(part(state, "operators", each.key))
+
+    def close(self) -> None:
+        """Closes what the steps write; what was not committed is not read again."""
+        for each in self._remembering():
+            each.log.close()
+
+    def _remembering(self) -> Iterator[OpenRemember]:
+        return (each for each in _all(self.root) if isinstance(each, OpenRemember))
+
     def waiting(self, state: State | None) -> bool:
         """Whether an exchange has a further generation after a state of the stage."""
         return any(each.reading.waiting(part(state, "inputs", each.key)) for each in self.leaves)
@@ -62,7 +108,7 @@ class OpenTree:
     def edges(self, writer: str) -> Edges:
         """Who feeds whom, the writer included."""
         feeds = {each.key: tuple(source.key for source in each.inputs) for each in _all(self.root)}
-        folds = frozenset(each.key for each in _all(self.root) if isinstance(each, OpenStream))
+        folds = frozenset(each.key for each in _all(self.root) if each.folds)
         return Edges({**feeds, writer: (self.root.key,)}, folds)
 
 
@@ -102,6 +148,10 @@ class Opener:
                 return self._leaf(node, exchange, ReadRequest(), exchange.waiting)
             case ChunkQuery():
                 return self._noted(OpenChunk(self.shop, node, self._open(node.input)), node.nodes, "chunk_query")
+            case Remember():
+                folder = self.context.home / FOLDER / self.shop.key / node.node
+                opened = OpenRemember(self.shop, node, self._open(node.input), folder, self.context.clock)
+                return self._noted(opened, (node.node,), "remember")
             case Apply():
                 return self._noted(OpenApply(self.shop, node, self._open(node.input)), (node.node,), "apply")
             case StreamQuery():
@@ -123,7 +173,8 @@ class Opener:
         self.asked = node.node
         schema = known_schema(source, full, node.schema, node.node)
         self.asked = ""
-        reading = Reading(key, partial(source.read, full), schema, node.policies)
+        poll = node.poll if isinstance(node, Scan) else None
+        reading = Reading(key, partial(source.read, full), schema, node.policies, poll=poll)
         if waiting is not None:
             # An exchange knows by itself which generation comes next; a source's complete refresh starts over.
             reading = replace(reading, restarts=False, waiting=waiting)
@@ -162,6 +213,10 @@ def known_schema(source: Source, request: ReadRequest, planned: pa.Schema | None
     if request.columns is not None:
         found = pa.schema([found.field(each) for each in request.columns if each in found.names])
     return resolved(planned, found, where)
+
+
+def _restarted(node: OpenNode) -> bool:
+    return any(isinstance(each, OpenLeaf) and each.restarted for each in _all(node))
 
 
 def _all(node: OpenNode) -> Iterator[OpenNode]:

@@ -26,7 +26,7 @@ class NodeReport:
 
     Attributes:
         nodes: The workflow's nodes that were fused into it.
-        kind: `scan`, `exchange_scan`, `chunk_query`, `stream_query`, `apply`, `write` or `exchange_write`.
+        kind: `scan`, `exchange_scan`, `chunk_query`, `stream_query`, `remember`, `apply`, `write` or `exchange_write`.
         rows_in: Rows that entered: from the system for a scan.
         rows_out: Rows that left: into the system for a writer.
         filtered: Rows left out on purpose.
@@ -64,7 +64,7 @@ class Reconciliation:
         filtered: Rows left out on purpose, over all nodes.
         rejected: Rows refused, over all nodes.
         expanded: Rows added by multiplying, over all nodes.
-        folded_in: Rows that entered nodes that fold (join, aggregate).
+        folded_in: Rows that entered nodes that fold (join, aggregate) and were neither filtered nor rejected there.
         folded_out: Rows that left them.
         counted: Rows the destination says it made visible; -1 where it does not count.
     """

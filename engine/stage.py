@@ -108,6 +108,7 @@ class Attempt:
         tools = OperatorTools(session, self.context, self.crew.cancelled.is_set)
         self._opener = Opener(Workshop(self.crew, tools, self._aside, self.token.key), self.context)
         tree = self._tree = self._opener.open(self.stage)
+        stack.callback(tree.close)
         # Before the fence: who is overtaken behind it must not take what the other run has left since for its own.
         copy = self.context.checkpoints.get(self.token.key)
         letters = letters_for(self.context.dead_letters, self.context.dead_letter_destination, self.token)

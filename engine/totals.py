@@ -158,7 +158,7 @@ class Totals:
             filtered=sum(counts.filtered for _, counts in every),
             rejected=sum(counts.rejected for _, counts in every),
             expanded=sum(counts.expanded for _, counts in every),
-            folded_in=sum(each.rows_in for each in folds),
+            folded_in=sum(each.rows_in - each.filtered - each.rejected for each in folds),
             folded_out=sum(each.rows_out for each in folds),
             counted=-1 if self.stats is None else self.stats.rows,
         )

@@ -98,11 +98,13 @@ class OpenNode(ABC):
         key: The name under which its rows are counted.
         schema: What leaves it.
         inputs: The nodes that feed it.
+        folds: Whether its rows out do not follow from its rows in.
     """
 
     key: str
     schema: pa.Schema
     inputs: tuple[OpenNode, ...] = ()
+    folds: bool = False
 
     @abstractmethod
     def channel(self) -> Channel[Flow]:
@@ -265,6 +267,8 @@ class OpenApply(OpenStep):
 
 class OpenStream(OpenStep):
     """A `StreamQuery`, open."""
+
+    folds = True
 
     def __init__(self, shop: Workshop, node: StreamQuery, sources: tuple[OpenNode, ...]) -> None:
         where = ", ".join(node.nodes)

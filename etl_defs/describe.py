@@ -6,12 +6,14 @@ from collections.abc import Iterator
 from dataclasses import fields, is_dataclass
 
 from dsl.contracts.redaction import scrub
+from dsl.plan.memory import Keys
 from dsl.plan.physical import (
     Apply,
     ChunkQuery,
     ExchangeScan,
     ExchangeWrite,
     PhysicalNode,
+    Remember,
     Scan,
     Stage,
     StreamQuery,
@@ -43,6 +45,8 @@ def _node_lines(node: PhysicalNode) -> Iterator[str]:
         yield f"-- read {node.node}: {' / '.join(node.source.physical_name)}{_request(node)}"
     elif isinstance(node, ExchangeScan):
         yield f"-- read what stage {node.producer} wrote for {node.node}"
+    elif isinstance(node, Remember):
+        yield f"-- {node.node}: remembers {'keys' if isinstance(node.memory, Keys) else 'rows of open windows'} between batches"
     elif isinstance(node, Apply):
         yield f"-- {node.node}: {_kind_of(node.processor)}"
     else:

@@ -20,7 +20,7 @@ from dsl.contracts.connectors import Connection, Destination, Source
 from dsl.contracts.policies import OnError
 from dsl.contracts.stores import BreakerStore, CheckpointStore, DeadLetterStore, EventSink
 from dsl.plan.logical import Read
-from dsl.plan.physical import Apply, ChunkQuery, PhysicalNode, PhysicalPlan, Scan, Stage, StreamQuery, Write
+from dsl.plan.physical import Apply, ChunkQuery, PhysicalNode, PhysicalPlan, Remember, Scan, Stage, StreamQuery, Write
 from engine.breaker import MemoryBreakers
 from engine.context import RunContext, SilentEvents
 from engine.control import Control
@@ -277,7 +277,7 @@ def connected(plan: PhysicalPlan, connections: Mapping[str, Connection]) -> Phys
 def _rewired(node: PhysicalNode, connections: Mapping[str, Connection]) -> PhysicalNode:
     if isinstance(node, Scan):
         return dataclasses.replace(node, source=_with(node.source, node.resource, connections))
-    if isinstance(node, ChunkQuery | Apply):
+    if isinstance(node, ChunkQuery | Remember | Apply):
         return dataclasses.replace(node, input=_rewired(node.input, connections))
     if isinstance(node, StreamQuery):
         return dataclasses.replace(

@@ -64,6 +64,9 @@ class ReadRequest:
         batch_rows: Rows in a batch, at most.
         batch_bytes: Bytes in a batch, about.
         logical_time: The run's time, for `now()` and for bounds.
+        follow: Whether the reader goes on for ever, only for sources that can `stream`. At least once a second it yields
+            something: where nothing has come, a batch without rows and the state as it was. So it hears that it should end,
+            and may send what `acknowledge` left.
     """
 
     columns: tuple[str, ...] | None = None
@@ -72,6 +75,7 @@ class ReadRequest:
     batch_rows: int = 65_536
     batch_bytes: int = 16 * 2**20
     logical_time: datetime | None = None
+    follow: bool = False
 
 
 @dataclass(frozen=True)

@@ -108,3 +108,4 @@ class Policies:
     checkpoint: CheckpointPolicy = CheckpointPolicy()
     parallelism: int = 1
     partitions: int | None = None
+    poll: timedelta = timedelta(seconds=5)

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from dsl.bound import BoundNode, BoundWorkflow
-from dsl.contracts.capabilities import SyncMode, WriteMode
+from dsl.contracts.capabilities import WriteMode
 from dsl.contracts.connectors import Destination
 from dsl.lint.rule import Finding, Rule, upstream
+from dsl.streams import grows
 from dsl.workflow import Role
 
 
@@ -34,6 +35,4 @@ class AppendRepeats(Rule):
 
 def is_incremental(node: BoundNode) -> bool:
     """Tells whether a source reads only what is new since the last run."""
-    options = node.options
-    asked = getattr(options, "sync_mode", None) not in {None, SyncMode.FULL_REFRESH}
-    return asked or getattr(options, "incremental_column", None) is not None or getattr(options, "incremental", False)
+    return grows(node.options)

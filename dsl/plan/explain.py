@@ -13,6 +13,7 @@ from dsl.contracts.connectors import Destination, ReadRequest
 from dsl.expressions.types import show
 from dsl.plan.logical import Load, LogicalNode, LogicalPlan, Process, Read, Transform
 from dsl.plan.lower import cut_nodes
+from dsl.plan.memory import Keys
 from dsl.plan.physical import (
     Apply,
     ChunkQuery,
@@ -20,6 +21,7 @@ from dsl.plan.physical import (
     ExchangeWrite,
     PhysicalNode,
     PhysicalPlan,
+    Remember,
     Scan,
     Stage,
     StreamQuery,
@@ -181,15 +183,24 @@ def _tree_lines(node: PhysicalNode, depth: int) -> Iterator[str]:
 
 def _headline(node: PhysicalNode) -> str:
     if isinstance(node, Scan):
-        return f"read {node.node} ({_physical(node.source.physical_name)})"
+        return f"read {node.node} ({_physical(node.source.physical_name)}){_going_on(node)}"
     if isinstance(node, ExchangeScan):
         return f"read the exchange of {node.node}"
+    if isinstance(node, Remember):
+        what = "the keys it has seen" if isinstance(node.memory, Keys) else "the rows of windows that are open"
+        return f"{node.node}, batch by batch: remembers {what}, committed with each epoch"
     if isinstance(node, Apply):
         return f"apply {node.node}, batch by batch"
     fused = "fused " if len(node.nodes) > 1 else ""
     if isinstance(node, ChunkQuery):
         return f"{fused}{' + '.join(node.nodes)}: one query for each batch, because every row stands for itself"
     return f"{fused}{' + '.join(node.nodes)}: one query over the whole input, committed at its end"
+
+
+def _going_on(node: Scan) -> str:
+    if node.poll is None:
+        return ""
+    return ", for ever" if node.request.follow else f", for ever, every {node.poll.total_seconds():g} s"
 
 
 def _stage_json(stage: Stage) -> dict[str, Any]:
@@ -218,9 +229,13 @@ def _tree_json(node: PhysicalNode) -> dict[str, Any]:
     columns = columns_of(node.schema)
     if isinstance(node, Scan):
         name = list(node.source.physical_name)
-        return {"read": node.node, "from": name, "pushed": pushed_of(node.request), "columns": columns}
+        going = {} if node.poll is None else {"poll": node.poll.total_seconds(), "follow": node.request.follow}
+        return {"read": node.node, "from": name, "pushed": pushed_of(node.request), "columns": columns, **going}
     if isinstance(node, ExchangeScan):
         return {"exchange": node.node, "producer": node.producer, "columns": columns}
+    if isinstance(node, Remember):
+        kind = "keys" if isinstance(node.memory, Keys) else "windows"
+        return {"remember": node.node, "memory": kind, "columns": columns, "inputs": below}
     if isinstance(node, Apply):
         return {"apply": node.node, "columns": columns, "inputs": below}
     kind = "chunk_query" if isinstance(node, ChunkQuery) else "stream_query"

@@ -17,6 +17,7 @@ from dsl.plan.physical import (
     ExchangeScan,
     ExchangeWrite,
     PhysicalNode,
+    Remember,
     Scan,
     Stage,
     StreamQuery,
@@ -65,6 +66,8 @@ def _node(node: PhysicalNode) -> dict[str, Any]:
         return {"node": node.node, "source": _endpoint(node.source), **_request(node.request)}
     if isinstance(node, ExchangeScan):
         return {"exchange": node.node}
+    if isinstance(node, Remember):
+        return {"node": node.node, "view": node.view, "memory": plain(node.memory), "inputs": below}
     if isinstance(node, Apply):
         return {"node": node.node, "options": options_of(node.processor), "inputs": below}
     assert isinstance(node, ChunkQuery | StreamQuery)  # noqa: S101 - the union is closed

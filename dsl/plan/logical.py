@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import timedelta
 from typing import TypeAlias
 
 import pyarrow as pa
 
 from dsl.contracts.connectors import Destination, ReadRequest, Source
 from dsl.contracts.policies import Policies
+from dsl.plan.memory import Memory
 
 Lineage: TypeAlias = Mapping[str, tuple[tuple[str, str], ...]]
 """Column -> the (source node, column) pairs it is computed from."""
@@ -36,11 +38,19 @@ class LogicalNode:
 
 @dataclass(frozen=True)
 class Read(LogicalNode):
-    """A source."""
+    """A source.
+
+    Attributes:
+        source: Configured, not opened.
+        request: What it is asked for.
+        resource: Key of the Dagster resource that holds its connection.
+        poll: In a workflow that never ends, how long to wait before it is read on; None if it is read once.
+    """
 
     source: Source = None  # type: ignore[assignment]  # always given; the order of fields forbids saying so
     request: ReadRequest = field(default_factory=ReadRequest)
     resource: str = ""
+    poll: timedelta | None = None
 
 
 @dataclass(frozen=True)
@@ -56,6 +66,7 @@ class Transform(LogicalNode):
         total: Whether no value of a well-typed row can make it fail.
         uses_now: Whether the SQL mentions `$now`.
         reads: For each input, the columns it needs; None for all.
+        memory: What it remembers between batches instead of being SQL over whole inputs; None for nothing.
     """
 
     kind: str = ""
@@ -66,6 +77,7 @@ class Transform(LogicalNode):
     total: bool = False
     uses_now: bool = False
     reads: tuple[frozenset[str] | None, ...] = ()
+    memory: Memory | None = None
 
 
 @dataclass(frozen=True)

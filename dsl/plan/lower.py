@@ -18,13 +18,14 @@ from dsl.plan.physical import (
     ExchangeWrite,
     PhysicalNode,
     PhysicalPlan,
+    Remember,
     Scan,
     Stage,
     StreamQuery,
     Write,
     leaves_of,
 )
-from dsl.plan.sql import filled, settled_view, view_name
+from dsl.plan.sql import filled, settled, settled_view, view_name
 
 
 def lower(plan: LogicalPlan) -> PhysicalPlan:
@@ -115,13 +116,17 @@ class _Lowering:
 
     def _made(self, node: LogicalNode) -> PhysicalNode:
         if isinstance(node, Read):
-            return Scan(node.id, node.source, node.request, node.schema, node.policies, node.resource)
+            return Scan(node.id, node.source, node.request, node.schema, node.policies, node.resource, node.poll)
         if isinstance(node, Process):
             return Apply(node.id, self._fed_by(node.inputs[0]), node.processor, node.schema, node.policies)
         assert isinstance(node, Transform)  # noqa: S101 - a Load feeds nothing
         return self._transformed(node)
 
     def _transformed(self, node: Transform) -> PhysicalNode:
+        if node.memory is not None:
+            feeder = self._fed_by(node.inputs[0])
+            view = settled_view(INPUT_VIEW, feeder.schema)
+            return Remember(node.id, feeder, view, settled(node.memory), node.schema, node.policies)
         if not node.row_local:
             return self._stream(node)
         chain, below = self._chain(node)
@@ -148,7 +153,7 @@ class _Lowering:
 
     def _blocking(self, node_id: str) -> Transform | None:
         found = self.plan.node(node_id)
-        fusable = isinstance(found, Transform) and not found.row_local and node_id not in self.names
+        fusable = isinstance(found, Transform) and not (found.row_local or found.memory) and node_id not in self.names
         return found if fusable and isinstance(found, Transform) else None
 
     def _chunk(self, chain: list[Transform], below: PhysicalNode) -> ChunkQuery:
@@ -193,7 +198,7 @@ class _Lowering:
     def _part(self, node_id: str, taken: tuple[str, ...]) -> _Query:
         found = self.plan.node(node_id)
         fuses = isinstance(found, Transform) and (found.total or not found.row_local) and node_id not in self.names
-        if fuses and isinstance(found, Transform) and not self._better_in_a_chunk(found):
+        if fuses and isinstance(found, Transform) and found.memory is None and not self._better_in_a_chunk(found):
             return self._query(found, taken)
         feeder = self._fed_by(node_id)
         view = view_name(node_id, taken)

@@ -8,12 +8,14 @@ the batch's state; `StreamQuery` needs its whole inputs (join, aggregate, sort) 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from datetime import timedelta
 from typing import TypeAlias
 
 import pyarrow as pa
 
 from dsl.contracts.connectors import Destination, ReadRequest, Source
 from dsl.contracts.policies import Policies
+from dsl.plan.memory import Memory
 
 INPUT_VIEW = "input"
 
@@ -29,6 +31,7 @@ class Scan:
         schema: What `discover_schema` said at compile time, or None if nobody asked.
         policies: The node's policies.
         resource: Key of the Dagster resource that holds its connection.
+        poll: In a workflow that never ends, how long to wait before it is read on; None if it is read once.
     """
 
     node: str
@@ -37,6 +40,7 @@ class Scan:
     schema: pa.Schema | None
     policies: Policies = field(default_factory=Policies)
     resource: str = ""
+    poll: timedelta | None = None
 
 
 @dataclass(frozen=True)
@@ -96,6 +100,27 @@ class StreamQuery:
 
 
 @dataclass(frozen=True)
+class Remember:
+    """A step that remembers something between batches; what it remembers is committed with each epoch.
+
+    Attributes:
+        node: Its name in the workflow.
+        input: What it reads; the view is called `input` in the memory's SQL.
+        view: SQL of what it reads, JSON and UUID brought to text.
+        memory: What it remembers.
+        schema: What leaves, or None while it is unknown.
+        policies: The node's policies.
+    """
+
+    node: str
+    input: PhysicalNode
+    view: str
+    memory: Memory
+    schema: pa.Schema | None
+    policies: Policies = field(default_factory=Policies)
+
+
+@dataclass(frozen=True)
 class Apply:
     """A processor that is not relational (enrich, mask, python, or one that an extension brings).
 
@@ -114,7 +139,7 @@ class Apply:
     policies: Policies = field(default_factory=Policies)
 
 
-PhysicalNode: TypeAlias = Scan | ExchangeScan | ChunkQuery | StreamQuery | Apply
+PhysicalNode: TypeAlias = Scan | ExchangeScan | ChunkQuery | StreamQuery | Remember | Apply
 
 
 @dataclass(frozen=True)
@@ -194,7 +219,7 @@ def inputs_of(node: PhysicalNode) -> tuple[PhysicalNode, ...]:
     """Returns what feeds a node, left to right."""
     if isinstance(node, StreamQuery):
         return tuple(each for _, each in node.inputs)
-    if isinstance(node, ChunkQuery | Apply):
+    if isinstance(node, ChunkQuery | Remember | Apply):
         return (node.input,)
     return ()
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Container, Sequence
+from dataclasses import replace
 
 import pyarrow as pa
 
 from dsl.expressions.types import duckdb_name, exported
+from dsl.plan.memory import Keys, Memory
 from dsl.processors.columns import needs_text
 
 
@@ -38,3 +40,10 @@ def settled_view(name: str, schema: pa.Schema | None) -> str:
 def filled(template: str, inputs: Sequence[str]) -> str:
     """Returns a step's SQL with its inputs in place: views by name, queries in parentheses."""
     return template.format(*(each if each.startswith('"') else f"({each})" for each in inputs))
+
+
+def settled(memory: Memory) -> Memory:
+    """Returns what a step remembers with SQL in place of templates; that of windows has its rows yet to come."""
+    if isinstance(memory, Keys):
+        return replace(memory, keys=tuple(each.format() for each in memory.keys), time=memory.time.format())
+    return replace(memory, time=memory.time.format())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from enum import StrEnum
 
@@ -10,9 +10,12 @@ import pyarrow as pa
 
 from dsl.codes import Code
 from dsl.contracts.spec import OptionError, option
-from dsl.expressions.types import MOMENTS, NUMBERS, TIMESTAMP, TIMESTAMPTZ, Family, decimal_of, family, show
+from dsl.expressions.types import NUMBERS, TIMESTAMP, TIMESTAMPTZ, Family, decimal_of, family, show
+from dsl.plan.memory import BUCKET, MOMENT, Late, Windows
+from dsl.plan.windows import micros, placed
 from dsl.processors.columns import Field, at, field_at, of_columns, quoted, split, text
 from dsl.processors.kind import ProcessorKind
+from dsl.processors.moments import is_moment, is_zoned, moment_sql
 from dsl.processors.ordering import SortKey, check_order, check_path, keys_of, order_sql, reads_of
 from dsl.processors.step import NOTHING, Planned, Step
 
@@ -76,19 +79,52 @@ class Aggregate:
 
 @dataclass(frozen=True, kw_only=True)
 class Window:
-    """A tumbling window: each row belongs to exactly one."""
+    """Spans of time that rows are counted in: one after the other, or overlapping where `every` is shorter than `size`.
+
+    In a workflow of `mode: stream` a window is written once, when it closes: when a row has come whose time is `lateness` past the
+    window's end. Rows of windows that are open are remembered, also over stops and crashes. A row whose windows are all closed is
+    late; one that has no time is refused.
+    """
 
     column: str = option(doc="The date or timestamp that places a row.", example="created_at")
     size: timedelta = option(doc="How long a window lasts; weeks begin on Mondays.", example="1h")
+    every: timedelta | None = option(
+        default=None, doc="How long after one window the next begins, if they overlap; `size` if absent.", example="5m"
+    )
+    lateness: timedelta = option(
+        default=timedelta(), doc="In a stream, how long a window waits for rows that come late."
+    )
+    idle: timedelta | None = option(
+        default=None,
+        doc="In a stream, after so long without a row the windows close by the clock; they wait for the next row if absent.",
+    )
+    late: Late = option(
+        default=Late.FILTER,
+        doc="In a stream, what becomes of late rows: `filter` counts them, `reject` refuses them (`on_error`).",
+    )
 
     def __post_init__(self) -> None:
-        """Checks the size.
+        """Checks the durations.
 
         Raises:
-            OptionError: It is nothing.
+            OptionError: A window would be nothing, or there would be time between two.
         """
         if self.size <= timedelta():
             raise OptionError("size", "a window lasts longer than nothing", "write a duration such as 1h")
+        if self.every is not None and not timedelta() < self.every <= self.size:
+            raise OptionError(
+                "every", "windows begin one after the other, and leave no time between them", "write at most `size`"
+            )
+        if self.lateness < timedelta():
+            raise OptionError("lateness", "a window cannot close before its end", "write a duration such as 5m")
+        if self.idle is not None and self.idle <= timedelta():
+            raise OptionError("idle", "it must be longer than nothing", "write a duration such as 1m")
+
+    @property
+    def only_streams(self) -> str:
+        """The first option that is given and has a meaning in a stream only, or ""."""
+        given = {"lateness": self.lateness, "idle": self.idle is not None, "late": self.late is not Late.FILTER}
+        return next((name for name, value in given.items() if value), "")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -144,15 +180,35 @@ def plan(step: Step) -> Planned:
     grouped = [each.sql for each in (*keys, *window[:1]) if each is not None]
     select = ", ".join(f"{each.sql} AS {quoted(each.field.name)}" for each in columns)
     groups = f" GROUP BY {', '.join(grouped)}" if grouped else ""
-    return Planned(
+    reads = frozenset[str]().union(*(each.reads for each in columns))
+    sql = f"SELECT {select} FROM {{0}}{groups}"
+    done = Planned(
         schema=pa.schema([each.field for each in columns]),
         lineage={each.field.name: of_columns(step.input.lineage, each.reads) for each in columns},
-        sql=f"SELECT {select} FROM {{0}}{groups}",
+        sql=sql,
         row_local=False,
         filters=True,
         total=False,
-        reads=(frozenset[str]().union(*(each.reads for each in columns)),),
+        reads=(reads,),
     )
+    return done if options.window is None else _windowed(step, options.window, done, grouped, reads)
+
+
+def _windowed(step: Step, window: Window, done: Planned, grouped: list[str], reads: frozenset[str]) -> Planned:
+    """The same over the rows of each window: all of them at the end, or in a stream those of a window when it closes."""
+    time, every = moment_sql(step, window.column), window.every or window.size
+    if not step.endless:
+        if window.only_streams:
+            told = f"{window.only_streams} has a meaning in a workflow of mode: stream only: here all rows are seen"
+            step.fault(Code.OPTIONS, told, "leave it out", "window", window.only_streams)
+        timed = f"(SELECT *, {time} AS {quoted(MOMENT)} FROM {{0}})"
+        hopping = f"({placed(timed, quoted(MOMENT), window.size, every)})"
+        return done if every == window.size else replace(done, sql=done.sql.replace("{0}", hopping))
+    order = f" ORDER BY {', '.join(reversed(grouped))}"
+    memory = Windows(
+        time, window.size, every, window.lateness, window.idle, window.late, tuple(sorted(reads)), done.sql + order
+    )
+    return replace(done, memory=memory)
 
 
 def _key(step: Step, column: str, index: int) -> _Column | None:
@@ -167,20 +223,25 @@ def _field(step: Step, column: str) -> Field:
 
 
 def _window(step: Step, window: Window) -> list[_Column | None]:
-    if not check_path(step, step.input, window.column, "window", "column"):
+    if not is_moment(step, window.column, "window", "column"):
         return [None]
-    kind = _field(step, window.column).type
-    if family(kind) not in MOMENTS | {Family.UNKNOWN}:
-        told = f"{window.column!r} is {show(kind)}, not a date or timestamp"
-        step.fault(Code.COLUMN_TYPE, told, "cast it in a mapping before", "window", "column")
-        return [None]
-    zoned = family(kind) is Family.TIMESTAMPTZ
-    column = f"CAST({at(split(window.column))} AS {'TIMESTAMPTZ' if zoned else 'TIMESTAMP'})"
-    span = f"INTERVAL {text(f'{window.size // timedelta(microseconds=1)} microseconds')}"
-    start = f"time_bucket({span}, {column})"
-    result = pa.null() if family(kind) is Family.UNKNOWN else TIMESTAMPTZ if zoned else TIMESTAMP
+    zoned = is_zoned(step, window.column)
+    kind = family(_field(step, window.column).type)
+    result = pa.null() if kind is Family.UNKNOWN else TIMESTAMPTZ if zoned else TIMESTAMP
+    if step.endless or window.every not in {None, window.size}:
+        bucket = quoted(BUCKET)
+        start, end = (_moment(each, zoned=zoned) for each in (bucket, f"{bucket} + {micros(window.size)}"))
+    else:
+        column = f"CAST({at(split(window.column))} AS {'TIMESTAMPTZ' if zoned else 'TIMESTAMP'})"
+        span = f"INTERVAL {text(f'{micros(window.size)} microseconds')}"
+        start = f"time_bucket({span}, {column})"
+        end = f"{start} + {span}"
     reads = reads_of([window.column])
-    return [_Column(pa.field(START, result), start, reads), _Column(pa.field(END, result), f"{start} + {span}", reads)]
+    return [_Column(pa.field(START, result), start, reads), _Column(pa.field(END, result), end, reads)]
+
+
+def _moment(micro: str, *, zoned: bool) -> str:
+    return f"CAST(make_timestamp({micro}) AS TIMESTAMPTZ)" if zoned else f"make_timestamp({micro})"
 
 
 def _result(step: Step, aggregate: Aggregate, index: int) -> _Column | None:

@@ -13,6 +13,7 @@ from dsl.contracts.policies import Policies
 from dsl.diagnostics import Diagnostics, did_you_mean
 from dsl.expressions import Compiled, ExpressionError
 from dsl.plan.logical import Lineage
+from dsl.plan.memory import Memory
 
 
 @dataclass(frozen=True)
@@ -51,6 +52,7 @@ class Planned:
         reads: See `Transform`.
         processor: The options of a step that is not relational.
         policies: The node's policies, where its options change them.
+        memory: See `Transform`.
     """
 
     schema: pa.Schema | None
@@ -64,6 +66,7 @@ class Planned:
     reads: tuple[frozenset[str] | None, ...] = ()
     processor: object = None
     policies: Policies | None = None
+    memory: Memory | None = None
 
 
 NOTHING = Planned(None, sql="SELECT * FROM {0}", reads=(None,))
@@ -78,11 +81,15 @@ class Step:
         node: The bound node.
         inputs: What feeds it, in the order of `inputs`.
         found: Told of every fault.
+        endless: Whether the workflow never ends.
+        growing: Whether what arrives is only what is new since the last run.
     """
 
     node: BoundNode
     inputs: tuple[Relation, ...]
     found: Diagnostics
+    endless: bool = False
+    growing: bool = False
 
     @property
     def input(self) -> Relation:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
@@ -87,6 +87,10 @@ class Session:
             FatalError: It is not one SELECT.
         """
         return StreamRun(self._connection_for(sql, where), sql, {"now": self._now} if uses_now else {}, where)
+
+    def tables(self, where: str) -> Tables:
+        """Opens a connection with tables of its own, for what an operator remembers."""
+        return Tables(self._connection_for("SELECT 1", where), where)
 
     def interrupt(self) -> None:
         """Makes every running query of the session fail soon; may be called from any thread."""
@@ -345,6 +349,55 @@ class StreamRun:
 
     def _query(self, sql: str) -> duckdb.DuckDBPyRelation:
         return self._connection.sql(sql, params=self._parameters or None)
+
+
+class Tables:
+    """A connection with tables of its own, which spill and live as long as the session.
+
+    Args:
+        connection: Its own connection.
+        where: The node it works for, for errors.
+    """
+
+    def __init__(self, connection: duckdb.DuckDBPyConnection, where: str) -> None:
+        self._connection, self._where = connection, where
+
+    def change(self, sql: str, **views: pa.RecordBatch | pa.Table) -> None:
+        """Runs a statement that makes, fills or drops tables.
+
+        Args:
+            sql: The statement.
+            views: Rows it may read, by name.
+
+        Raises:
+            DataFaultError: A value of some row made it fail; nothing was changed.
+            FatalError: The statement itself or the machine is at fault.
+        """
+        with self._seeing(views):
+            self._connection.execute(sql)
+
+    def ask(self, sql: str, **views: pa.RecordBatch | pa.Table) -> pa.Table:
+        """Runs a query, as `change` does."""
+        with self._seeing(views):
+            return _table(self._connection.sql(sql))
+
+    def read(self, sql: str) -> Iterator[pa.RecordBatch]:
+        """Runs a query over tables and yields its result while it goes on; ask nothing else meanwhile."""
+        with self._seeing({}), _reader(self._connection.sql(sql)) as reader:
+            while (rows := _next(reader)) is not None:
+                yield rows
+
+    @contextmanager
+    def _seeing(self, views: Mapping[str, pa.RecordBatch | pa.Table]) -> Iterator[None]:
+        try:
+            for name, rows in views.items():
+                self._connection.register(name, rows)
+            yield
+        except (duckdb.Error, pa.ArrowException, OSError) as error:
+            raise judged(error, self._where) from error
+        finally:
+            for name in views:
+                self._connection.unregister(name)
 
 
 def _scans(plan: Any) -> int:

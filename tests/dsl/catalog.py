@@ -161,7 +161,9 @@ class SpotConnection(Connection):
 
 @dataclass(frozen=True, kw_only=True)
 class FeedSource(Source):
-    """A feed that can only be read, and only in full."""
+    """A feed that can only be read, and never ends."""
+
+    capabilities: ClassVar[SourceCapabilities] = SourceCapabilities(sync_modes=frozenset({SyncMode.STREAM}))
 
     connection: SpotConnection
     topic: str = option(default="news", doc="The topic.")
