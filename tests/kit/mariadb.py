@@ -23,8 +23,6 @@ _SETTINGS = (
     "--skip-name-resolve",
     "--innodb-buffer-pool-size=32M",
     "--innodb-log-file-size=8M",
-    "--innodb-flush-log-at-trx-commit=0",
-    "--innodb-flush-method=nosync",
     "--performance-schema=OFF",
     "--character-set-server=utf8mb4",
     "--collation-server=utf8mb4_unicode_ci",
@@ -35,6 +33,8 @@ _SETTINGS = (
     "--binlog-row-image=FULL",
     "--binlog-row-metadata=FULL",
 )
+_CARELESS = ("--innodb-flush-log-at-trx-commit=0", "--innodb-flush-method=nosync")
+_DURABLE = ("--innodb-flush-log-at-trx-commit=1", "--sync-binlog=1")
 
 
 @dataclass(frozen=True)
@@ -91,6 +91,11 @@ class MariaDBServer:
         self.default_database.execute(f"CREATE DATABASE `{name}`")
         return MariaDBDatabase(self.host, self.port, self.user, self.password, name, self.ca_file)
 
+    def restart(self) -> None:
+        """Start it again after a crash, and wait until it answers."""
+        self.process.restart()
+        self.process.wait_until(lambda: self.default_database.rows("SELECT 1"))
+
     @property
     def default_database(self) -> MariaDBDatabase:
         """A connection without a database."""
@@ -111,8 +116,11 @@ def _initialise(folder: Path) -> None:
     )
 
 
-def start_mariadb() -> MariaDBServer:
+def start_mariadb(*, durable: bool = False) -> MariaDBServer:
     """Start a server on a free port.
+
+    Args:
+        durable: Whether it waits for its disk, and may be killed.
 
     Raises:
         Unavailable: There is no MariaDB on this machine, or it does not start; carries its log.
@@ -125,9 +133,9 @@ def start_mariadb() -> MariaDBServer:
     password = uuid.uuid4().hex
     setup = folder / "setup.sql"
     setup.write_text(
-        f"CREATE USER headrace@'127.0.0.1' IDENTIFIED BY '{password}';\n"
+        f"CREATE USER IF NOT EXISTS headrace@'127.0.0.1' IDENTIFIED BY '{password}';\n"
         "GRANT ALL ON *.* TO headrace@'127.0.0.1' WITH GRANT OPTION;\n"
-        "DROP USER root@localhost;\n"
+        "DROP USER IF EXISTS root@localhost;\n"
     )
     setup.chmod(0o600)
     give_to_server(folder)
@@ -144,6 +152,7 @@ def start_mariadb() -> MariaDBServer:
         f"--ssl-cert={certificates.certificate}",
         f"--ssl-key={certificates.key}",
         *_SETTINGS,
+        *(_DURABLE if durable else _CARELESS),
     ]
     process = ServerProcess("mariadb", command, folder, drop_root=True)
     server = MariaDBServer("127.0.0.1", port, "headrace", password, certificates.authority, version, process)

@@ -24,9 +24,6 @@ from tests.kit.tls import make_certificates
 
 _SETTINGS = (
     "listen_addresses=127.0.0.1",
-    "fsync=off",
-    "synchronous_commit=off",
-    "full_page_writes=off",
     "shared_buffers=32MB",
     "max_connections=60",
     "wal_level=logical",
@@ -35,6 +32,7 @@ _SETTINGS = (
     "max_prepared_transactions=10",
     "ssl=on",
 )
+_CARELESS = ("fsync=off", "synchronous_commit=off", "full_page_writes=off")
 
 
 @dataclass(frozen=True)
@@ -87,6 +85,11 @@ class PostgresServer:
         self.default_database.execute(f'CREATE DATABASE "{name}"')
         return PostgresDatabase(self.host, self.port, self.user, self.password, name, self.ca_file)
 
+    def restart(self) -> None:
+        """Start it again after a crash, and wait until it answers."""
+        self.process.restart()
+        self.process.wait_until(lambda: self.default_database.rows("SELECT 1"))
+
     @property
     def default_database(self) -> PostgresDatabase:
         """The database every cluster has."""
@@ -116,8 +119,11 @@ def _initialise(programs: Path, folder: Path) -> None:
     )
 
 
-def start_postgres() -> PostgresServer:
+def start_postgres(*, durable: bool = False) -> PostgresServer:
     """Start a server on a free port.
+
+    Args:
+        durable: Whether it waits for its disk, and may be killed.
 
     Raises:
         Unavailable: There is no PostgreSQL on this machine, or it does not start; carries its log.
@@ -134,6 +140,7 @@ def start_postgres() -> PostgresServer:
     port = free_port()
     settings = [
         *_SETTINGS,
+        *(() if durable else _CARELESS),
         f"port={port}",
         f"unix_socket_directories={folder}",
         f"ssl_cert_file={certificates.certificate}",

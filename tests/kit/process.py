@@ -1,5 +1,6 @@
 """Start a server on this machine, wait until it answers, and end it with the tests. It may not know any particular server."""
 
+import contextlib
 import ctypes
 import os
 import random
@@ -135,6 +136,11 @@ def die_with_parent(death_signal: int, parent: int) -> Callable[[], None]:
     return arrange
 
 
+def _descendants(pid: int) -> list[int]:
+    children = Path(f"/proc/{pid}/task/{pid}/children").read_text(encoding="ascii").split()
+    return [each for child in map(int, children) for each in (child, *_descendants(child))]
+
+
 class ServerProcess:
     """A server in a process group of its own, with its log in a file; dies with this process, however that ends.
 
@@ -162,20 +168,25 @@ class ServerProcess:
         self.tail = ""
         self._log = folder / "log"
         self._stop_signal = stop_signal
-        user = server_user() if drop_root else None
-        with self._log.open("wb") as log:
-            self._process = subprocess.Popen(
-                [str(part) for part in command],
+        self._command = [str(part) for part in command]
+        self._user = server_user() if drop_root else None
+        self._environment = {**os.environ, **(environment or {})}
+        self._process = self._started()
+
+    def _started(self) -> subprocess.Popen[bytes]:
+        with self._log.open("ab") as log:
+            return subprocess.Popen(
+                self._command,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
-                cwd=folder,
-                env={**os.environ, **(environment or {})},
+                cwd=self.folder,
+                env=self._environment,
                 start_new_session=True,
-                user=user,
-                group=user,
-                extra_groups=None if user is None else [],
-                preexec_fn=die_with_parent(stop_signal, os.getpid()),  # noqa: PLW1509 - sets one flag, takes no lock
+                user=self._user,
+                group=self._user,
+                extra_groups=None if self._user is None else [],
+                preexec_fn=die_with_parent(self._stop_signal, os.getpid()),  # noqa: PLW1509 - sets one flag, takes no lock
             )
 
     @property
@@ -211,6 +222,19 @@ class ServerProcess:
                 msg = f"{self.name} {state}: {error}\n{self.tail}"
                 raise Unavailable(msg) from error
             return
+
+    def crash(self) -> None:
+        """Kill the server and all it has started at once, as the end of a machine does; what it wrote to files is kept."""
+        # Standing still it starts nothing that would be missed.
+        self._process.send_signal(signal.SIGSTOP)
+        for pid in (*_descendants(self._process.pid), self._process.pid):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        self._process.wait()
+
+    def restart(self) -> None:
+        """Start the server again where it was; `wait_until` says when it answers."""
+        self._process = self._started()
 
     def stop(self) -> None:
         """End the server and delete its folder. A second call does nothing."""

@@ -8,6 +8,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
+from collections.abc import Callable
 from pathlib import Path
 
 import botocore.exceptions
@@ -17,8 +18,8 @@ import pytest
 
 from tests.kit.elasticsearch import ElasticsearchServer
 from tests.kit.enrichment import EnrichmentApi, Fault, score_of
-from tests.kit.mariadb import MariaDBServer
-from tests.kit.postgres import PostgresServer
+from tests.kit.mariadb import MariaDBServer, start_mariadb
+from tests.kit.postgres import PostgresServer, start_postgres
 from tests.kit.process import ROOT, ServerProcess, Unavailable, free_port, make_folder
 from tests.kit.s3 import S3Server
 from tests.kit.snowflake import SnowflakeServer
@@ -164,3 +165,23 @@ def test_a_server_dies_with_killed_tests(drop_root: bool) -> None:  # noqa: FBT0
 def test_ports_are_handed_out_once() -> None:
     ports = [free_port() for _ in range(200)]
     assert len(set(ports)) == len(ports)
+
+
+@pytest.mark.parametrize("start", [start_postgres, start_mariadb], ids=["postgres", "mariadb"])
+def test_a_durable_server_comes_back_with_what_was_committed(
+    start: Callable[..., PostgresServer | MariaDBServer],
+) -> None:
+    server = start(durable=True)
+    try:
+        database = server.new_database()
+        database.execute("CREATE TABLE t (n int)", "INSERT INTO t VALUES (1)")
+        left = database.connect(autocommit=False)
+        left.cursor().execute("INSERT INTO t VALUES (2)")
+        server.process.crash()
+        with pytest.raises((psycopg.OperationalError, pymysql.OperationalError)):
+            left.cursor().execute("SELECT 1")
+        left.close()
+        server.restart()
+        assert database.rows("SELECT n FROM t") == [(1,)]
+    finally:
+        server.process.stop()
