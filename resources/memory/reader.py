@@ -12,9 +12,11 @@ from dsl.contracts.rows import Batch
 from dsl.contracts.state import State, advance
 from resources.memory.tables import MemoryTable
 
+_BEAT_SECONDS = 0.5
+
 
 class MemoryReader(BatchReader):
-    """The rows of a table as they stood when it was opened; the state counts them."""
+    """The rows of a table as they stand when it is opened, or, followed, as they come; the state counts them."""
 
     def __init__(
         self, table: MemoryTable, schema: pa.Schema, request: ReadRequest, state: State | None, *, incremental: bool
@@ -35,19 +37,26 @@ class MemoryReader(BatchReader):
         return self._schema
 
     def __iter__(self) -> Iterator[Batch]:
+        while True:
+            at = self._at
+            yield from self._pass()
+            if not self._request.follow:
+                return
+            if self._at == at:
+                self._table.wait(_BEAT_SECONDS)
+
+    def _pass(self) -> Iterator[Batch]:
         rows = self._table.to_table()
         end = rows.num_rows if self._request.limit is None else min(rows.num_rows, self._request.limit)
-        state = self._state
-        at = self._at
         while True:
             self._table.reach("read")
-            count = max(0, min(self._request.batch_rows, end - at))
-            taken = rows.slice(at, count).select(self._schema.names).combine_chunks()
-            at += count
-            ended = at >= end
+            count = max(0, min(self._request.batch_rows, end - self._at))
+            taken = rows.slice(self._at, count).select(self._schema.names).combine_chunks()
+            self._at += count
+            ended = self._at >= end
             facts = {"complete": True} if ended and not self._incremental else {}
-            state = advance(state, count, taken.nbytes, row=at, **facts)
-            yield Batch(_one_batch(taken, self._schema), state)
+            self._state = advance(self._state, count, taken.nbytes, row=self._at, **facts)
+            yield Batch(_one_batch(taken, self._schema), self._state)
             if ended:
                 return
 

@@ -61,7 +61,7 @@ class MemorySource(Source):
     """Reads a table of this process."""
 
     capabilities: ClassVar[SourceCapabilities] = SourceCapabilities(
-        sync_modes=frozenset({SyncMode.FULL_REFRESH, SyncMode.INCREMENTAL}), projects=True, limits=True
+        sync_modes=frozenset({SyncMode.FULL_REFRESH, SyncMode.INCREMENTAL, SyncMode.STREAM}), projects=True, limits=True
     )
 
     connection: MemoryConnection

@@ -47,6 +47,7 @@ class MemoryTable:
     calls: dict[str, int] = field(default_factory=lambda: defaultdict(int))
     refuse: Callable[[dict[str, object]], str | None] | None = None
     lock: threading.RLock = field(default_factory=threading.RLock)
+    changed: threading.Event = field(default_factory=threading.Event)
 
     def fill(self, rows: pa.Table | pa.RecordBatch | Iterable[pa.RecordBatch]) -> MemoryTable:
         """Replaces the rows; returns the table."""
@@ -59,7 +60,20 @@ class MemoryTable:
             schema = batches[0].schema
         with self.lock:
             self.batches, self.schema = batches, schema
+        self.changed.set()
         return self
+
+    def add(self, rows: pa.RecordBatch) -> None:
+        """Adds rows behind the others."""
+        with self.lock:
+            self.batches.append(rows)
+            self.schema = self.schema or rows.schema
+        self.changed.set()
+
+    def wait(self, seconds: float) -> None:
+        """Waits until the rows may have changed, at most so long."""
+        self.changed.wait(seconds)
+        self.changed.clear()
 
     def to_table(self) -> pa.Table:
         """Returns the committed rows."""
