@@ -30,7 +30,7 @@ help: ## List the commands.
 	$(PYTHON) -m venv .uv
 	.uv/bin/pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
 
-.venv/.stamp: requirements.lock pyproject.toml | $(filter .uv/bin/uv,$(UV))
+.venv/.stamp: requirements.lock pyproject.toml hatch_build.py resources/postgres/copy_binary.c | $(filter .uv/bin/uv,$(UV))
 	@[ -x $(BIN)/python ] || $(UV) venv --quiet --python $(PYTHON) .venv
 	$(UV) pip sync --quiet --python $(BIN)/python --require-hashes requirements.lock
 	$(UV) pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable .

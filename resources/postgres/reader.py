@@ -23,8 +23,8 @@ from resources.postgres.client import (
     table_key,
     translated,
 )
-from resources.postgres.decode import decode, last_texts
-from resources.postgres.types import expression, field_of
+from resources.postgres.copying import Column, Copying
+from resources.postgres.types import field_of
 from resources.sql import TableName, quoted, suggestion
 from resources.sql_reader import SEEN_LIMIT, Bound, Chunk, Incremental, Pass, Scanner, SqlReader
 
@@ -68,8 +68,16 @@ def discover_schema(source: PostgresSource) -> pa.Schema:
         close_quietly(opened)
 
 
-def open_reader(source: PostgresSource, request: ReadRequest, state: State | None) -> BatchReader:
+def open_reader(
+    source: PostgresSource, request: ReadRequest, state: State | None, *, snapshot: str = ""
+) -> BatchReader:
     """Opens a reader.
+
+    Args:
+        source: What to read.
+        request: What the plan wants of it.
+        state: Where to resume.
+        snapshot: The name of a snapshot that another session exports; one of its own if "".
 
     Raises:
         SchemaError: A table or column is not there.
@@ -79,6 +87,8 @@ def open_reader(source: PostgresSource, request: ReadRequest, state: State | Non
     try:
         relation = _Relation(opened, source, request.columns)
         scanner = PostgresScanner(opened, source, request, relation)
+        if snapshot:
+            opened.execute(f"SET TRANSACTION SNAPSHOT '{snapshot}'".encode())
     except psycopg.Error as error:
         close_quietly(opened)
         raise translated(error, place_of(source.connection)) from error
@@ -163,48 +173,22 @@ class PostgresScanner(Scanner):
         return "%s"
 
     def scan(self, scan: Pass, limit: int | None) -> Iterator[Chunk]:
-        names = list(self.schema.names)
-        hidden = [each for each in scan.order if each not in names or self._rendered(each) != self.quoted(each)]
-        selected = [self._rendered(each) for each in names] + [self.quoted(each) for each in hidden]
-        places = [len(names) + hidden.index(each) if each in hidden else names.index(each) for each in scan.order]
-        fields = [*self.schema, *(pa.field(f"\0{place}", pa.string()) for place in range(len(hidden)))]
-        statement = f"SELECT {', '.join(selected)} FROM {self._from()}"
+        tail = f" FROM {self._from()}"
         if scan.condition:
-            statement += f" WHERE {scan.condition}"
+            tail += f" WHERE {scan.condition}"
         if scan.order:
-            statement += f" ORDER BY {', '.join(self.quoted(each) for each in scan.order)}"
+            tail += f" ORDER BY {', '.join(self.quoted(each) for each in scan.order)}"
         if limit is not None:
-            statement += f" LIMIT {limit}"
+            tail += f" LIMIT {limit}"
+        columns, order = (tuple(self._column(each) for each in names) for names in (self.schema.names, scan.order))
         try:
-            yield from self._copy(statement, scan.parameters, pa.schema(fields), places)
+            yield from Copying(columns, order, tail, scan.parameters).chunks(self._opened, self._request)
         except psycopg.Error as error:
             raise translated(error, self.where) from error
 
-    def _copy(
-        self, statement: str, parameters: Sequence[Any], schema: pa.Schema, places: Sequence[int]
-    ) -> Iterator[Chunk]:
-        lines: list[bytes] = []
-        size = 0
-        command = f"COPY ({statement}) TO STDOUT (FORMAT csv)"
-        with self._opened.cursor() as cursor, cursor.copy(command.encode(), parameters or (None,)[:0]) as copy:
-            for line in copy:
-                lines.append(bytes(line))
-                size += len(line)
-                if len(lines) >= self._request.batch_rows or size >= self._request.batch_bytes:
-                    yield self._chunk(schema, lines, size, places)
-                    lines, size = [], 0
-        if lines:
-            yield self._chunk(schema, lines, size, places)
-
-    def _chunk(self, schema: pa.Schema, lines: list[bytes], size: int, places: Sequence[int]) -> Chunk:
-        rows, rejections = decode(schema, b"".join(lines), len(lines))
-        asked = rows.select(range(len(self.schema)))
-        first, last = last_texts(lines[0], places), last_texts(lines[-1], places)
-        return Chunk(asked, len(lines), size, first, last, rejections)
-
-    def _rendered(self, name: str) -> str:
+    def _column(self, name: str) -> Column:
         field, declared = self._relation.known[name]
-        return expression(field, self.quoted(name), declared)
+        return Column(field, self.quoted(name), declared)
 
     def _from(self) -> str:
         return self._relation.from_.replace("%", "%%")

@@ -14,8 +14,10 @@ import pyarrow.csv as pc_csv
 
 from dsl.contracts.connectors import BatchWriter, Token
 from dsl.contracts.errors import FatalError, HeadraceError, RejectedRows, RetryableError
+from resources.postgres.binary import HEADER, TRAILER, Wire, encode, library
 from resources.postgres.client import close_quietly, connect, place_of, table_fields, table_id, translated
 from resources.postgres.types import type_name
+from resources.postgres.wires import leaving
 from resources.sql import ROW_NUMBER, TableName
 from resources.sql_session import Column, Session
 from resources.sql_types import is_bytes
@@ -58,6 +60,7 @@ class PostgresSession(Session):
 
     def __init__(self, opened: psycopg.Connection[Any], place: str) -> None:
         self._opened, self.place = opened, place
+        self._wires: tuple[Any, tuple[Wire, ...] | None] = (None, None)
 
     def run(self, statement: str, parameters: Sequence[Any] = ()) -> int:
         return self._execute(statement, parameters).rowcount
@@ -75,6 +78,7 @@ class PostgresSession(Session):
             raise translated(error, self.place) from error
 
     def begin(self) -> None:
+        self._wires = (None, None)  # between transactions somebody may have changed a column's type
         self.run("BEGIN")
 
     def commit(self) -> None:
@@ -157,27 +161,43 @@ class PostgresSession(Session):
         return int(found[0][0]), int(found[0][1])
 
     def load(self, table: TableName, columns: Sequence[str], rows: pa.RecordBatch) -> int:
-        block = _csv(rows)
-        command = f"COPY {self.qualified(table)} ({self.listed(columns)}) FROM STDIN (FORMAT csv)"
+        block, form = self._encoded(table, columns, rows)
+        command = f"COPY {self.qualified(table)} ({self.listed(columns)}) FROM STDIN (FORMAT {form})"
         try:
             with self._opened.cursor() as cursor, cursor.copy(command.encode()) as copy:
                 copy.write(block)
         except psycopg.Error as error:
             verdict = translated(error, f"{self.place}: table {table}")
             if isinstance(verdict, RejectedRows):
+                lines = rows.num_rows if form == "binary" else block.count(b"\n")
                 raise RejectedRows(
                     error.diag.message_primary or verdict.message,
-                    rows=_row_at_fault(error, block, rows.num_rows),
+                    rows=_row_at_fault(error, lines, rows.num_rows),
                     where=f"{self.place}: table {table}",
                 ) from error
             raise verdict from error
         return len(block)
 
+    def _encoded(self, table: TableName, columns: Sequence[str], rows: pa.RecordBatch) -> tuple[bytes, str]:
+        """Returns rows as COPY reads them, and in which form: the binary one where every column has it."""
+        known = (str(table), tuple(columns), rows.schema)
+        if self._wires[0] != known:
+            self._wires = known, self._wires_of(table, columns, rows.schema)
+        wires = self._wires[1]
+        tuples = encode(wires, rows) if wires is not None else None
+        return (_csv(rows), "csv") if tuples is None else (HEADER + tuples + TRAILER, "binary")
 
-def _row_at_fault(error: psycopg.Error, block: bytes, count: int) -> tuple[int] | None:
+    def _wires_of(self, table: TableName, columns: Sequence[str], schema: pa.Schema) -> tuple[Wire, ...] | None:
+        declared = {each.name: each.declared for each in self.columns(table) or ()}
+        found = [leaving(kind, declared.get(name, "")) for name, kind in zip(columns, schema.types, strict=True)]
+        wires = tuple(each for each in found if each is not None)
+        return wires if library() is not None and len(wires) == len(found) else None
+
+
+def _row_at_fault(error: psycopg.Error, lines: int, count: int) -> tuple[int] | None:
     """Returns the row that COPY names, where lines are rows; None where text with line breaks hides which it is."""
     found = _LINE.search(error.diag.context or "")
-    if found is None or block.count(b"\n") != count:
+    if found is None or lines != count:
         return None
     index = int(found.group(1)) - 1
     return (index,) if 0 <= index < count else None

@@ -12,6 +12,7 @@ import pytest
 
 from dsl.contracts.connectors import Token
 from dsl.contracts.errors import RejectedRows, SchemaError
+from resources.postgres import copying, writer
 from resources.postgres.resource import PostgresConnection, PostgresDestination, PostgresSource
 from resources.sql_types import INTERVAL, JSON, UUID, mark_of, marked
 from tests.kit.postgres import PostgresDatabase
@@ -90,6 +91,14 @@ TYPES = (
     "CREATE DOMAIN positive AS int",
     "CREATE TYPE pair AS (a int, b text)",
 )
+
+
+@pytest.fixture(autouse=True, params=["binary", "text"])
+def _form(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every value goes both ways in both forms of COPY."""
+    if request.param == "text":
+        monkeypatch.setattr(copying, "_calls", lambda: None)
+        monkeypatch.setattr(writer, "library", lambda: None)
 
 
 def test_exact_values_are_read_as_they_are(database: PostgresDatabase, connection: PostgresConnection) -> None:
