@@ -15,6 +15,7 @@ from resources.postgres.binary import Kind
 
 _MICROSECONDS = 86_400_000_000
 _SIGNS = {0xC000: "NaN", 0xD000: "Infinity", 0xF000: "-Infinity"}
+_FLOATS = {"nan": "NaN", "inf": "Infinity", "-inf": "-Infinity"}
 _DAYS_TO_2000 = 730_425
 """From the first of March of the year 0, where Hinnant's calendar begins, to the first of January 2000."""
 
@@ -85,10 +86,20 @@ def _time(microseconds: int) -> str:
 
 
 def text_at(column: pa.Array[Any], row: int) -> str | None:
-    """Returns the text of a value that was read, or None."""
-    value = column[row : row + 1]
-    if pa.types.is_binary(value.type):
-        held = value[0].as_py()
-        return None if held is None else "\\x" + held.hex()
-    found: str | None = value.cast(pa.string())[0].as_py()
-    return found
+    """Returns the text of a value that was read, as the server writes it, or None; a number without a scale has the places of its type."""
+    value = column[row]
+    if not value.is_valid:
+        return None
+    kind = column.type
+    if pa.types.is_binary(kind):
+        return f"\\x{value.as_py().hex()}"
+    if pa.types.is_boolean(kind):
+        return "t" if value.as_py() else "f"
+    text = str(value.cast(pa.string()).as_py())
+    if pa.types.is_floating(kind):
+        return _FLOATS.get(text, text)
+    if not pa.types.is_timestamp(kind) and not pa.types.is_time(kind):
+        return text
+    whole, _, fraction = text.removesuffix("Z").partition(".")
+    fraction = fraction.rstrip("0")
+    return f"{whole}{'.' * bool(fraction)}{fraction}{'+00' * (pa.types.is_timestamp(kind) and kind.tz is not None)}"

@@ -207,6 +207,6 @@ def _place(batch: Batch) -> dict[str, Any]:
 
 def _write(connection: PostgresConnection, table: str, batches: list[pa.RecordBatch]) -> None:
     destination = PostgresDestination(connection=connection, table=table)
-    with destination.open_writer(batches[0].schema, Token("w", "s", 1)) as opened:
+    with destination.open_writer(batches[0].schema, Token("w", table, 1)) as opened:
         opened.get_state()
         write_epoch(opened, 1, *batches, final=True)
