@@ -9,9 +9,10 @@ import pytest
 
 from dsl.contracts import failpoints
 from tests.faults.campaign import modes
+from tests.faults.campaign.field import crashing, sql_target
 from tests.faults.campaign.load import Rows
 from tests.faults.campaign.modes import Course, Cutting, Finding, Place
-from tests.faults.campaign.targets import Files, MariaDB, Postgres, Target
+from tests.faults.campaign.targets import Files, Postgres
 from tests.faults.campaign.trial import Ground, Trial, Verdict
 from tests.kit.mariadb import MariaDBServer
 from tests.kit.postgres import PostgresServer
@@ -78,12 +79,7 @@ def test_two_runs_at_once(course: Course, seed: int) -> None:
 def test_cut_around_a_commit(ground: Ground, postgres: PostgresServer, mariadb: MariaDBServer, system: str) -> None:
     server = postgres if system == "postgres" else mariadb
     with fault_proxy(server.host, server.port) as proxy:
-        target: Target = (
-            Postgres(postgres.new_database(), proxy.port)
-            if system == "postgres"
-            else MariaDB(mariadb.new_database(), proxy.port)
-        )
-        cutting, seen = Cutting(proxy, Course(ground, target)), set[str]()
+        cutting, seen = Cutting(proxy, Course(ground, sql_target(server, proxy.port))), set[str]()
         for seed in (3, 6, 9):
             found = cutting.cut(seed)
             _whole(found)
@@ -91,6 +87,16 @@ def test_cut_around_a_commit(ground: Ground, postgres: PostgresServer, mariadb: 
             assert found.notes["went on by itself"] == 1, found
             seen |= found.notes.keys()
     assert {"before COMMIT", "while COMMIT", "after COMMIT"} <= seen
+
+
+@pytest.mark.parametrize("system", ["postgres", pytest.param("mysql", marks=pytest.mark.slow)])
+@pytest.mark.usefixtures("postgres", "mariadb")  # where there are none, there are none to kill
+def test_a_server_is_killed_and_comes_back(system: str) -> None:
+    with crashing(system, ROWS) as held:
+        for seed in (4, 6):
+            found = held.crash(seed)
+            _whole(found)
+            assert found.kills == 1, found
 
 
 def _loaded(course: Course) -> tuple[Trial, Postgres]:

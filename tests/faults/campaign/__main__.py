@@ -1,6 +1,6 @@
 """`make faults`: disturbs loads into every destination, prints what is not whole with what replays it, and a table; mends nothing.
 
-python -m tests.faults.campaign --failpoints --kills 300 --races 200 --cuts 500 [--targets postgres,mysql] [--json FILE]
+python -m tests.faults.campaign --failpoints --kills 300 --races 200 --cuts 500 --crashes 100 [--targets postgres,mysql] [--json FILE]
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from pathlib import Path
 
 from dsl.contracts import failpoints
 from tests.faults.campaign import modes
-from tests.faults.campaign.field import NAMES, Field
+from tests.faults.campaign.field import NAMES, Field, crashing
 from tests.faults.campaign.load import Rows
 from tests.faults.campaign.modes import Course, Finding, Place
 from tests.faults.campaign.trial import Judgement, Verdict
 
-CUTTABLE = ("postgres", "mysql")
+SQL_SERVERS = ("postgres", "mysql")
 
 
 class Campaign:
@@ -49,6 +49,7 @@ class Campaign:
                 ("kills", self._kills(course)),
                 ("races", self._races(course)),
                 ("cuts", self._cuts(name)),
+                ("crashes", self._crashes(name)),
             ):
                 began = time.monotonic()
                 for each in found:
@@ -85,10 +86,16 @@ class Campaign:
             yield modes.race(course, case)
 
     def _cuts(self, name: str) -> Iterator[Finding]:
-        if name in CUTTABLE and self._given.cuts:
+        if name in SQL_SERVERS and self._given.cuts:
             with self._field.cutting(name) as cutting:
                 for case in self._cases(self._given.cuts):
                     yield cutting.cut(case)
+
+    def _crashes(self, name: str) -> Iterator[Finding]:
+        if name in SQL_SERVERS and self._given.crashes:
+            with crashing(name, self._field.ground.rows) as held:
+                for case in self._cases(self._given.crashes):
+                    yield held.crash(case)
 
     def _cases(self, count: int) -> Sequence[int]:
         if self._given.only:
@@ -155,6 +162,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--kills", type=int, default=0, help="SIGKILLs at random times, for each target")
     parser.add_argument("--races", type=int, default=0, help="races of two runs, for each target; every other a zombie")
     parser.add_argument("--cuts", type=int, default=0, help="cut connections, for each SQL server")
+    parser.add_argument("--crashes", type=int, default=0, help="SIGKILLs of SQL servers, as destination and as source")
     parser.add_argument("--seed", type=int, default=1, help="of the rows")
     parser.add_argument("--rows", type=int, default=2_000)
     parser.add_argument("--first", type=int, default=1, help="number of the first random case")

@@ -7,6 +7,7 @@ from contextlib import ExitStack, contextmanager
 from functools import cached_property
 from typing import Protocol, TypeVar
 
+from tests.faults.campaign.crashes import Crashing
 from tests.faults.campaign.load import Rows
 from tests.faults.campaign.modes import Course, Cutting
 from tests.faults.campaign.targets import (
@@ -96,9 +97,24 @@ class Field:
         """Puts a proxy before a SQL server."""
         server = self.postgres if name == "postgres" else self.mariadb
         with fault_proxy(server.host, server.port) as proxy:
-            target: Target
-            if name == "postgres":
-                target = Postgres(self.postgres.new_database(), proxy.port)
-            else:
-                target = MariaDB(self.mariadb.new_database(), proxy.port)
-            yield Cutting(proxy, Course(self.ground, target))
+            yield Cutting(proxy, Course(self.ground, sql_target(server, proxy.port)))
+
+
+def sql_target(server: PostgresServer | MariaDBServer, port: int | None = None) -> Target:
+    """Returns a target in a new database of a SQL server, over a proxy if its port is given."""
+    if isinstance(server, PostgresServer):
+        return Postgres(server.new_database(), port)
+    return MariaDB(server.new_database(), port)
+
+
+@contextmanager
+def crashing(name: str, rows: Rows) -> Iterator[Crashing]:
+    """Starts two servers of a kind that may be killed, and puts loads between them."""
+    start: Callable[..., PostgresServer | MariaDBServer] = start_postgres if name == "postgres" else start_mariadb
+    with ExitStack() as stack:
+        source, destination = start(durable=True), start(durable=True)
+        stack.callback(source.process.stop)
+        stack.callback(destination.process.stop)
+        ground = Ground(rows, source)
+        stack.callback(ground.close)
+        yield Crashing(Course(ground, sql_target(destination)), source, destination)

@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import yaml
 from dagster import DagsterInstance
@@ -61,8 +61,17 @@ class Rows:
         return Counter(number for number, _, amount, kind in self.source() if kind and not amount.isdigit())
 
 
+class Reading(Protocol):
+    """Where rows come from: the kind of its source, and the options of its connection."""
+
+    @property
+    def kind(self) -> str: ...
+
+    def login(self) -> dict[str, Any]: ...
+
+
 def workflow_text(
-    name: str, source: dict[str, Any], destination: dict[str, Any], mode: str, letters: dict[str, Any] | None
+    name: str, origin: Reading, destination: dict[str, Any], mode: str, letters: dict[str, Any] | None
 ) -> str:
     """Returns the documents of a load.
 
@@ -76,7 +85,7 @@ def workflow_text(
         "retry": {"max_attempts": 3, "initial_backoff": "50ms", "max_backoff": "500ms"},
         "checkpoint": {"rows": EPOCH_ROWS},
         "batch": {"rows": BATCH_ROWS},
-        "source": {"type": "postgres", "config": {**source, "table": "given", **reading}},
+        "source": {"type": origin.kind, "config": {**origin.login(), "table": "given", **reading}},
         "transformations": [
             {"type": "filter", "config": {"condition": "kind != 0"}},
             {

@@ -24,10 +24,10 @@ class Finding:
     """What one disturbed load showed.
 
     Attributes:
-        way: `failpoints`, `kills`, `races` or `cuts`.
+        way: `failpoints`, `kills`, `races`, `cuts` or `crashes`.
         target: Where it was written.
         case: What replays it, after `--only`.
-        kills: Processes that were killed, races run, or connections cut.
+        kills: Processes or servers that were killed, races run, or connections cut.
         judgement: The verdict.
         notes: What happened, by how often.
     """
@@ -212,7 +212,7 @@ def kill(course: Course, seed: int, most: int = KILLS_A_LOAD) -> Finding:
             ended = trial.heard(child.wait())
             if ended is None or not ended.error:
                 break
-            _count(notes, f"between kills: {ended.error}")
+            count(notes, f"between kills: {ended.error}")
             continue
         child.signal(signal.SIGKILL)
         kills += trial.heard(child.wait()) is None
@@ -256,7 +256,7 @@ def _outcome(target: Target, trial: Trial, runs: tuple[Child, Child], notes: dic
             return Judgement(Verdict.STUCK, why="a run did not end beside another")
         ended = trial.heard(child.wait())
         assert ended is not None, "somebody else killed it"
-        _count(notes, ended.error or "finished")
+        count(notes, ended.error or "finished")
         if ended.error in {"", "FencedError"} or (
             target.locked and ended.error in {"UnavailableError", "RetryableError"}
         ):
@@ -310,9 +310,10 @@ class Cutting:
             self.proxy.reset_after = luck.randrange(size)
         ended = trial.attempt()
         self.proxy.heal()
-        _count(notes, (ended.error if ended is not None else "killed") or "went on by itself")
+        count(notes, (ended.error if ended is not None else "killed") or "went on by itself")
         return Finding("cuts", self.course.target.name, str(seed), self.proxy.resets - before, trial.finish(), notes)
 
 
-def _count(notes: dict[str, int], what: str) -> None:
+def count(notes: dict[str, int], what: str) -> None:
+    """Notes that something happened once more."""
     notes[what] = notes.get(what, 0) + 1

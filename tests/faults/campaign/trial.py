@@ -20,9 +20,11 @@ from resources.stores.checkpoints import KeyValueCheckpoints
 from resources.stores.dead_letters import LocalDeadLetters
 from server.home import SETTINGS
 from tests.faults.campaign.load import Ended, Rows, workflow_text
+from tests.faults.campaign.origins import origin_on
 from tests.faults.campaign.targets import PostgresWithLetters, Target
 from tests.faults.campaign.warm import Child, Warm
-from tests.kit.postgres import PostgresDatabase, PostgresServer
+from tests.kit.mariadb import MariaDBServer
+from tests.kit.postgres import PostgresServer
 
 RERUNS = 6
 """Undisturbed attempts after which a load that has not finished is stuck."""
@@ -67,30 +69,18 @@ class Ground:
         server: Holds the source.
     """
 
-    def __init__(self, rows: Rows, server: PostgresServer) -> None:
+    def __init__(self, rows: Rows, server: PostgresServer | MariaDBServer) -> None:
         self.rows, self.warm = rows, Warm()
-        self.source: PostgresDatabase = server.new_database()
+        self._origin = origin_on(server)
         self.folder = Path(tempfile.mkdtemp(prefix="headrace-campaign-"))
         self._count = 0
-        self._fill()
+        self._origin.fill(rows)
         self._template = self.folder / "dagster"
         self._template.mkdir()
         (self._template / "dagster.yaml").write_text(SETTINGS, encoding="utf-8")
         with DagsterInstance.from_config(str(self._template)) as instance:
             # Made once and copied: its tables are there, and no checkpoint is.
             KeyValueCheckpoints(instance).delete("nothing")
-
-    def _fill(self) -> None:
-        self.source.execute("CREATE TABLE given (id bigint PRIMARY KEY, name text, amount text, kind int)")
-        with self.source.connect() as held, held.cursor() as cursor, cursor.copy("COPY given FROM STDIN") as copy:
-            for row in self.rows.source():
-                copy.write_row(row)
-
-    def login(self) -> dict[str, Any]:
-        """Returns the options of the source's connection."""
-        held = self.source
-        where = {"host": held.host, "port": held.port, "database": held.database}
-        return {**where, "username": held.user, "password": held.password}
 
     def trial(self, target: Target, mode: str) -> Trial:
         """Makes a load that nobody has begun."""
@@ -99,7 +89,7 @@ class Ground:
         home = self.folder / name
         home.mkdir()
         shutil.copytree(self._template, home / "dagster")
-        text = workflow_text(name, self.login(), target.destination(name, mode, home), mode, target.letters())
+        text = workflow_text(name, self._origin, target.destination(name, mode, home), mode, target.letters())
         (home / "load.yaml").write_text(text, encoding="utf-8")
         return Trial(self, target, mode, name, home)
 
