@@ -178,6 +178,8 @@ def plan(step: Step) -> Planned:
     if not step.distinct(tuple(names)) or len(columns) < len(names):
         return NOTHING
     grouped = [each.sql for each in (*keys, *window[:1]) if each is not None]
+    if options.window is not None and _is_placed(step, options.window):
+        grouped[-1] = quoted(BUCKET)
     select = ", ".join(f"{each.sql} AS {quoted(each.field.name)}" for each in columns)
     groups = f" GROUP BY {', '.join(grouped)}" if grouped else ""
     reads = frozenset[str]().union(*(each.reads for each in columns))
@@ -228,7 +230,7 @@ def _window(step: Step, window: Window) -> list[_Column | None]:
     zoned = is_zoned(step, window.column)
     kind = family(_field(step, window.column).type)
     result = pa.null() if kind is Family.UNKNOWN else TIMESTAMPTZ if zoned else TIMESTAMP
-    if step.endless or window.every not in {None, window.size}:
+    if _is_placed(step, window):
         bucket = quoted(BUCKET)
         start, end = (_moment(each, zoned=zoned) for each in (bucket, f"{bucket} + {micros(window.size)}"))
     else:
@@ -238,6 +240,11 @@ def _window(step: Step, window: Window) -> list[_Column | None]:
         end = f"{start} + {span}"
     reads = reads_of([window.column])
     return [_Column(pa.field(START, result), start, reads), _Column(pa.field(END, result), end, reads)]
+
+
+def _is_placed(step: Step, window: Window) -> bool:
+    """Tells whether rows are placed in windows before they are grouped; one window for each row is a matter of grouping."""
+    return step.endless or window.every not in {None, window.size}
 
 
 def _moment(micro: str, *, zoned: bool) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import statistics
-from collections import defaultdict
+from collections import Counter, defaultdict
 from decimal import Decimal
 from typing import Any
 
@@ -245,6 +245,36 @@ def test_windows_tumble() -> None:
         (midnight + hour, midnight + 2 * hour, None),
         (midnight + 2 * hour, midnight + 3 * hour, Decimal("9.00")),
     ]
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    st.lists(st.one_of(st.none(), st.integers(-(10**9), 10**10)), max_size=12), st.integers(1, 90), st.integers(1, 90)
+)
+def test_windows_hop(seconds: list[int | None], one: int, other: int) -> None:
+    size, every = dt.timedelta(minutes=max(one, other)), dt.timedelta(minutes=min(one, other))
+    nodes = f"""
+    step:
+      inputs: [rows]
+      type: aggregate
+      config:
+        window: {{column: at, size: {max(one, other)}m, every: {min(one, other)}m}}
+        aggregates: [{{function: count, destination: n}}]
+    """
+    monday = dt.datetime(2000, 1, 3)  # noqa: DTZ001 - a timestamp without a zone
+    times = [None if each is None else monday + dt.timedelta(seconds=each) for each in seconds]
+    expected = Counter[dt.datetime | None]()
+    for at in times:
+        if at is None:
+            expected[None] += 1
+            continue
+        start = monday + (at - monday) // every * every
+        while start + size > at:
+            expected[start] += 1
+            start -= every
+    found = result(nodes, "step", rows=pa.table({"at": times}, schema=pa.schema([pa.field("at", pa.timestamp("us"))])))
+    assert {each["window_start"]: each["n"] for each in found.to_pylist()} == expected
+    assert all(each["window_end"] == each["window_start"] + size for each in found.to_pylist() if each["window_start"])
 
 
 @settings(max_examples=25, deadline=None)
