@@ -10,6 +10,7 @@ import pytest
 from dsl.contracts import failpoints
 from tests.faults.campaign import modes
 from tests.faults.campaign.field import crashing, sql_target
+from tests.faults.campaign.incremental import Incremental
 from tests.faults.campaign.load import Rows
 from tests.faults.campaign.modes import Course, Cutting, Finding, Place
 from tests.faults.campaign.targets import Files, Postgres
@@ -97,6 +98,16 @@ def test_a_server_is_killed_and_comes_back(system: str) -> None:
             found = held.crash(seed)
             _whole(found)
             assert found.kills == 1, found
+
+
+@pytest.mark.parametrize("system", ["postgres", "mysql"])
+def test_read_incrementally_while_many_write(
+    ground: Ground, postgres: PostgresServer, mariadb: MariaDBServer, system: str
+) -> None:
+    found = Incremental(ground, postgres if system == "postgres" else mariadb).run(1_000, 5, writers=6, longest=1.0)
+    _whole(found)
+    assert found.kills == 1_000
+    assert found.notes["reads finished"] > 1
 
 
 def _loaded(course: Course) -> tuple[Trial, Postgres]:

@@ -20,6 +20,7 @@ from pathlib import Path
 from dsl.contracts import failpoints
 from tests.faults.campaign import modes
 from tests.faults.campaign.field import NAMES, Field, crashing
+from tests.faults.campaign.incremental import Incremental
 from tests.faults.campaign.load import Rows
 from tests.faults.campaign.modes import Course, Finding, Place
 from tests.faults.campaign.trial import Judgement, Verdict
@@ -50,6 +51,7 @@ class Campaign:
                 ("races", self._races(course)),
                 ("cuts", self._cuts(name)),
                 ("crashes", self._crashes(name)),
+                ("incremental", self._incremental(name)),
             ):
                 began = time.monotonic()
                 for each in found:
@@ -97,6 +99,12 @@ class Campaign:
                 for case in self._cases(self._given.crashes):
                     yield held.crash(case)
 
+    def _incremental(self, name: str) -> Iterator[Finding]:
+        if name in SQL_SERVERS and self._given.commits:
+            server = self._field.postgres if name == "postgres" else self._field.mariadb
+            commits = self._given.commits if name == "postgres" else self._given.commits // 10
+            yield Incremental(self._field.ground, server).run(commits, self._given.seed)
+
     def _cases(self, count: int) -> Sequence[int]:
         if self._given.only:
             return [int(self._given.only)] if count else []
@@ -106,10 +114,12 @@ class Campaign:
         self.findings.append(found)
         if found.judgement.verdict is not Verdict.WHOLE:
             _say(f"{found.target}: {found.judgement.verdict}: {found.judgement.why}")
-            amount = "" if found.way == "failpoints" else " 1"
-            only = "" if found.judgement.verdict is Verdict.UNREACHED else f" --only {found.case}"
+            way = {"failpoints": "--failpoints", "incremental": f"--commits {self._given.commits}"}
+            asked = way.get(found.way, f"--{found.way} 1")
+            whole = found.way == "incremental" or found.judgement.verdict is Verdict.UNREACHED
+            only = "" if whole else f" --only {found.case}"
             _say(
-                f"    replay: {sys.executable} -m tests.faults.campaign --targets {found.target} --{found.way}{amount}{only}"
+                f"    replay: {sys.executable} -m tests.faults.campaign --targets {found.target} {asked}{only}"
                 f" --seed {self._given.seed} --rows {self._given.rows}"
             )
         elif len(self.findings) % 10 == 0:
@@ -163,6 +173,9 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--races", type=int, default=0, help="races of two runs, for each target; every other a zombie")
     parser.add_argument("--cuts", type=int, default=0, help="cut connections, for each SQL server")
     parser.add_argument("--crashes", type=int, default=0, help="SIGKILLs of SQL servers, as destination and as source")
+    parser.add_argument(
+        "--commits", type=int, default=0, help="commits at once that PostgreSQL is read beside; a tenth for MariaDB"
+    )
     parser.add_argument("--seed", type=int, default=1, help="of the rows")
     parser.add_argument("--rows", type=int, default=2_000)
     parser.add_argument("--first", type=int, default=1, help="number of the first random case")

@@ -24,10 +24,10 @@ class Finding:
     """What one disturbed load showed.
 
     Attributes:
-        way: `failpoints`, `kills`, `races`, `cuts` or `crashes`.
+        way: `failpoints`, `kills`, `races`, `cuts`, `crashes` or `incremental`.
         target: Where it was written.
         case: What replays it, after `--only`.
-        kills: Processes or servers that were killed, races run, or connections cut.
+        kills: Processes or servers that were killed, races run, connections cut, or commits made meanwhile.
         judgement: The verdict.
         notes: What happened, by how often.
     """

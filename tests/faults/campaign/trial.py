@@ -82,13 +82,18 @@ class Ground:
             # Made once and copied: its tables are there, and no checkpoint is.
             KeyValueCheckpoints(instance).delete("nothing")
 
+    def home(self, name: str) -> Path:
+        """Makes a folder with an instance of Dagster in it."""
+        home = self.folder / name
+        home.mkdir()
+        shutil.copytree(self._template, home / "dagster")
+        return home
+
     def trial(self, target: Target, mode: str) -> Trial:
         """Makes a load that nobody has begun."""
         self._count += 1
         name = f"load_{self._count}"
-        home = self.folder / name
-        home.mkdir()
-        shutil.copytree(self._template, home / "dagster")
+        home = self.home(name)
         text = workflow_text(name, self._origin, target.destination(name, mode, home), mode, target.letters())
         (home / "load.yaml").write_text(text, encoding="utf-8")
         return Trial(self, target, mode, name, home)
