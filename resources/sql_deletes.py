@@ -16,6 +16,7 @@ from typing import Any, TypeVar, cast
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from dsl.contracts.capabilities import SyncMode
 from dsl.contracts.changes import OPERATION, Deletes, Operation, with_operation
 from dsl.contracts.connectors import Batch, BatchReader, ReadRequest, Source
 from dsl.contracts.errors import SchemaError
@@ -82,6 +83,30 @@ def refuse_cdc(options: DeletionOptions) -> None:
     """
     if options.deletes is Deletes.CDC:
         raise OptionError("deletes", "this system has no log of changes", "write soft_column or full_compare")
+
+
+def check_cdc(options: DeletionOptions, own: Sequence[str], others: Sequence[str]) -> None:
+    """Refuses options of `sync_mode: cdc` that do not fit together.
+
+    Args:
+        options: Those of a source that has a `sync_mode`.
+        own: Names of the options that only cdc has.
+        others: Names of the options that it does not have.
+
+    Raises:
+        OptionError: Names the option at fault.
+    """
+    asked = getattr(options, "sync_mode", None) is SyncMode.CDC
+    if asked and options.deletes not in {None, Deletes.CDC, Deletes.IGNORED}:
+        raise OptionError(
+            "deletes", "the log of changes tells of them itself", "leave it out, or write deletes: ignored"
+        )
+    if options.deletes is Deletes.CDC and not asked:
+        raise OptionError("deletes", "cdc is told by the log of changes only", "write sync_mode: cdc")
+    for name in others if asked else own:
+        if getattr(options, name) is not None:
+            said = "it has no meaning in cdc" if asked else "it has no meaning without sync_mode: cdc"
+            raise OptionError(name, said, "leave it out")
 
 
 S = TypeVar("S", bound=Source)

@@ -51,21 +51,10 @@ def connect(connection: PostgresConnection) -> psycopg.Connection[Any]:
         UnavailableError: The server cannot be reached.
         FatalError: It refuses the login, or there is no such database.
     """
-    seconds = max(1, int(connection.connect_timeout.total_seconds()))
     try:
-        opened = driver.connect(
-            host=connection.host,
-            port=connection.port,
-            dbname=connection.database,
-            user=connection.username,
-            password=reveal_optional(connection.password) or "",
-            connect_timeout=seconds,
-            application_name="headrace",
-            autocommit=True,
-            **_transport(connection),
-        )
+        opened = driver.connect(**settings_of(connection), autocommit=True)
     except driver.Error as error:
-        raise _refused(error, connection) from error
+        raise refused(error, connection) from error
     try:
         zone = opened.execute("SHOW TimeZone").fetchone()
         opened.execute("SELECT set_config('headrace.timezone', %s, false)", zone)
@@ -76,6 +65,20 @@ def connect(connection: PostgresConnection) -> psycopg.Connection[Any]:
     return opened
 
 
+def settings_of(connection: PostgresConnection) -> dict[str, Any]:
+    """Returns what libpq is told to reach the server; holds the password."""
+    return {
+        "host": connection.host,
+        "port": connection.port,
+        "dbname": connection.database,
+        "user": connection.username,
+        "password": reveal_optional(connection.password) or "",
+        "connect_timeout": max(1, int(connection.connect_timeout.total_seconds())),
+        "application_name": "headrace",
+        **_transport(connection),
+    }
+
+
 def _transport(connection: PostgresConnection) -> dict[str, Any]:
     if connection.tls is Tls.AUTO and loopback(connection.host):
         return {"sslmode": "prefer"}
@@ -84,7 +87,8 @@ def _transport(connection: PostgresConnection) -> dict[str, Any]:
     return {"sslmode": str(connection.tls)}
 
 
-def _refused(error: psycopg.Error, connection: PostgresConnection) -> HeadraceError:
+def refused(error: psycopg.Error, connection: PostgresConnection) -> HeadraceError:
+    """Turns the error of a connection that was not made into what the engine must do about it."""
     where, text = place_of(connection), " ".join(str(error).split())
     low = text.lower()
     if "password authentication failed" in low or "no password supplied" in low or ("role" in low and "exist" in low):

@@ -19,6 +19,7 @@ from dsl.contracts.capabilities import (
     SyncMode,
     WriteMode,
 )
+from dsl.contracts.changes import Deletes
 from dsl.contracts.connectors import (
     BatchReader,
     BatchWriter,
@@ -36,10 +37,12 @@ from dsl.contracts.secret import Secret
 from dsl.contracts.spec import OptionError, option
 from dsl.contracts.state import State
 from resources.sql import NullCursor, SchemaEvolution, TableName, Tls, check_reading, check_writing
-from resources.sql_deletes import DeletionOptions, check_deletes, refuse_cdc, telling, told_schema
+from resources.sql_deletes import DeletionOptions, check_cdc, check_deletes, telling, told_schema
 
 DEFAULT_PORT = 5432
 DEFAULT_SCHEMA = "public"
+_OF_CHANGES = SourceCapabilities(sync_modes=frozenset({SyncMode.CDC, SyncMode.STREAM}), projects=True)
+_INCREMENTAL = ("incremental_column", "initial_value", "lag", "soft_column")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,7 +93,7 @@ class PostgresSource(DeletionOptions, Source):
     """
 
     capabilities: ClassVar[SourceCapabilities] = SourceCapabilities(
-        sync_modes=frozenset({SyncMode.FULL_REFRESH, SyncMode.INCREMENTAL}), projects=True, limits=True
+        sync_modes=frozenset({SyncMode.FULL_REFRESH, SyncMode.INCREMENTAL, SyncMode.CDC}), projects=True, limits=True
     )
 
     connection: PostgresConnection
@@ -117,17 +120,40 @@ class PostgresSource(DeletionOptions, Source):
     null_cursor: NullCursor = option(
         default=NullCursor.REFUSE, doc="Refuse to run, or read once, rows whose incremental column is NULL."
     )
+    sync_mode: SyncMode | None = option(
+        default=None,
+        doc="cdc: read the table, then its log of changes; the other modes follow from the options.",
+        example="cdc",
+    )
+    slot: str | None = option(
+        default=None, doc="The replication slot of cdc, one for each workflow; named after the table, and made, if absent.",
+        example="orders_to_warehouse",
+    )  # fmt: skip
+    publication: str | None = option(
+        default=None,
+        doc="The publication of cdc that holds the table; named after it, and made, if absent.",
+        advanced=True,
+    )
 
     def __post_init__(self) -> None:
         check_reading(self.table, self.query)
         check_deletes(self, incremental=self.incremental_column is not None)
-        refuse_cdc(self)
+        if self.deletes is Deletes.CDC and self.sync_mode is None:
+            # The dataclass is frozen for everyone else: who tells deletions by the log reads the log.
+            object.__setattr__(self, "sync_mode", SyncMode.CDC)
+        check_cdc(self, ("slot", "publication"), (*_INCREMENTAL, "query"))
+        if self.sync_mode is SyncMode.CDC:
+            object.__setattr__(self, "capabilities", _OF_CHANGES)
         if self.table is not None:
             TableName.parse(self.table, DEFAULT_SCHEMA)
         if self.incremental_column is None:
             for name in ("initial_value", "lag"):
                 if getattr(self, name) is not None:
                     raise OptionError(name, "it has no meaning without incremental_column", "add incremental_column")
+
+    @property
+    def tells(self) -> Deletes:
+        return (self.deletes or Deletes.CDC) if self.sync_mode is SyncMode.CDC else super().tells
 
     @property
     def physical_name(self) -> tuple[str, ...]:
@@ -138,11 +164,17 @@ class PostgresSource(DeletionOptions, Source):
         return self.connection.key_of(table.schema, table.name)
 
     def discover_schema(self) -> pa.Schema:
-        from resources.postgres.reader import discover_schema
-
+        if self.sync_mode is SyncMode.CDC:
+            from resources.postgres.cdc import discover_schema
+        else:
+            from resources.postgres.reader import discover_schema
         return told_schema(self, discover_schema(self))
 
     def read(self, request: ReadRequest, state: State | None) -> BatchReader:
+        if self.sync_mode is SyncMode.CDC:
+            from resources.postgres.cdc import open_changes
+
+            return open_changes(self, request, state)
         from resources.postgres.reader import open_reader
 
         return telling(self, request, state, open_reader)
