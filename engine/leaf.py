@@ -74,6 +74,7 @@ class OpenLeaf(OpenNode):
         self.reading = reading
         self._crew, self._numbering, self._pace = crew, numbering, pace
         self._desk = _Desk()
+        self._closed = threading.Event()
         self._reader: BatchReader | None = None
         self._waiting_since: float | None = None
         self.error: BaseException | None = None
@@ -98,6 +99,11 @@ class OpenLeaf(OpenNode):
         with self._desk.changed:
             self._desk.acknowledged.append(state)
             self._desk.changed.notify_all()
+
+    def finish(self) -> None:
+        """Lets the reader close, and waits until it has."""
+        self.release()
+        self._closed.wait()
 
     def release(self) -> None:
         """Lets the reader close once it has told the system what it was left."""
@@ -139,6 +145,8 @@ class OpenLeaf(OpenNode):
             channel.end(error)
         else:
             channel.end()
+        finally:
+            self._closed.set()
 
     def _read(self, channel: Channel[Flow]) -> None:
         poll = self.reading.poll

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
+from typing import TypeAlias
 
 import pyarrow as pa
 
 from dsl.contracts.connectors import ReadRequest, Source
-from dsl.contracts.state import State
+from dsl.contracts.state import Json, State
 from dsl.plan.physical import (
     Apply,
     ChunkQuery,
@@ -32,8 +34,11 @@ from engine.leaf import OpenLeaf, Reading
 from engine.remember import OpenRemember
 from engine.retry import Pace
 from engine.shape import resolved
+from engine.splits import Division, OpenSplits
 from engine.state_files import FOLDER
 from engine.tree import OpenApply, OpenChunk, OpenNode, OpenStep, OpenStream, Workshop
+
+OpenReader: TypeAlias = OpenLeaf | OpenSplits
 
 
 @dataclass
@@ -47,7 +52,7 @@ class OpenTree:
     """
 
     root: OpenNode
-    leaves: tuple[OpenLeaf, ...]
+    leaves: tuple[OpenReader, ...]
     kinds: dict[str, tuple[tuple[str, ...], str]]
 
     def resume(self, state: State | None) -> None:
@@ -125,7 +130,7 @@ class Opener:
     shop: Workshop
     context: RunContext
     asked: str = ""
-    _leaves: list[OpenLeaf] = field(default_factory=list)
+    _leaves: list[OpenReader] = field(default_factory=list)
     _kinds: dict[str, tuple[tuple[str, ...], str]] = field(default_factory=dict)
     _keys: Iterator[str] = field(default_factory=lambda: iter(()))
 
@@ -168,7 +173,7 @@ class Opener:
         source: Source,
         request: ReadRequest,
         waiting: Callable[[State | None], bool] | None = None,
-    ) -> OpenLeaf:
+    ) -> OpenReader:
         key, full = next(self._keys), replace(request, logical_time=self.context.logical_time)
         self.asked = node.node
         schema = known_schema(source, full, node.schema, node.node)
@@ -180,10 +185,31 @@ class Opener:
             reading = replace(reading, restarts=False, waiting=waiting)
         limit = node.policies.rate_limit
         pace = Pace(limit, self.context.clock, self.shop.tools.ended) if limit is not None and limit.rows else None
-        leaf = OpenLeaf(self.shop.crew, reading, Numbering(self.shop.key, key, node.policies), pace)
+        leaf: OpenReader
+        if isinstance(node, Scan) and node.poll is None and source.capabilities.divides:
+            leaf = OpenSplits(self.shop.crew, reading, self._division(node, full, reading, pace))
+        else:
+            leaf = OpenLeaf(self.shop.crew, reading, Numbering(self.shop.key, key, node.policies), pace)
         self._leaves.append(leaf)
         self._kinds[key] = ((node.node,), "scan" if isinstance(node, Scan) else "exchange_scan")
         return leaf
+
+    def _division(self, node: Scan, request: ReadRequest, reading: Reading, pace: Pace | None) -> Division:
+        count = node.policies.partitions or node.policies.parallelism
+
+        def parts() -> Sequence[Json]:
+            self.asked = node.node
+            found = node.source.splits(count) if count > 1 else ()
+            self.asked = ""
+            return found
+
+        def leaf(split: Json) -> OpenLeaf:
+            source = node.source if split is None else node.source.part(split)
+            key = self.shop.key if split is None else f"{self.shop.key}#{json.dumps(split, sort_keys=True)}"
+            own = replace(reading, open=partial(source.read, request))
+            return OpenLeaf(self.shop.crew, own, Numbering(key, reading.key, node.policies), pace)
+
+        return Division(parts, leaf, node.policies.parallelism)
 
 
 def leaf_keys(root: PhysicalNode) -> dict[str, Scan | ExchangeScan]:
@@ -216,7 +242,7 @@ def known_schema(source: Source, request: ReadRequest, planned: pa.Schema | None
 
 
 def _restarted(node: OpenNode) -> bool:
-    return any(isinstance(each, OpenLeaf) and each.restarted for each in _all(node))
+    return any(isinstance(each, OpenLeaf | OpenSplits) and each.restarted for each in _all(node))
 
 
 def _all(node: OpenNode) -> Iterator[OpenNode]:

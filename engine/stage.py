@@ -20,9 +20,8 @@ from engine.epoch import Committer
 from engine.events import Teller
 from engine.exchange import ExchangeDestination
 from engine.guard import Guard
-from engine.leaf import OpenLeaf
 from engine.loop import StageLoop, writer_key
-from engine.opening import Opener, OpenTree
+from engine.opening import Opener, OpenReader, OpenTree
 from engine.operators.relational import Limits, Session
 from engine.operators.tools import OperatorTools
 from engine.report import StageOutcome
@@ -166,10 +165,10 @@ class Attempt:
             start=None if committed is None else committed.state,
         )
 
-    def _leaves(self) -> tuple[OpenLeaf, ...]:
+    def _leaves(self) -> tuple[OpenReader, ...]:
         return () if self._tree is None else self._tree.leaves
 
-    def _failed_leaf(self) -> OpenLeaf | None:
+    def _failed_leaf(self) -> OpenReader | None:
         return next((each for each in self._leaves() if isinstance(each.error, HeadraceError)), None)
 
     def _node_at_fault(self) -> str:

@@ -57,6 +57,7 @@ class SourceCapabilities:
         filters: Whether it evaluates `ReadRequest.predicate` exactly as DuckDB would.
         limits: Whether it honours `ReadRequest.limit`.
         replayable: Whether reading again from a state gives the same rows.
+        divides: Whether a full refresh can be read in parts, several at a time.
     """
 
     sync_modes: frozenset[SyncMode] = frozenset({SyncMode.FULL_REFRESH})
@@ -64,6 +65,7 @@ class SourceCapabilities:
     filters: bool = False
     limits: bool = False
     replayable: bool = True
+    divides: bool = False
 
 
 @dataclass(frozen=True)

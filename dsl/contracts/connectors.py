@@ -21,7 +21,7 @@ from dsl.contracts.changes import Deletes
 from dsl.contracts.rows import Batch as Batch  # noqa: PLC0414 - readers yield it: part of this contract
 from dsl.contracts.rows import Outcome, Rejection, WriteStats
 from dsl.contracts.spec import option
-from dsl.contracts.state import State
+from dsl.contracts.state import Json, State
 
 
 @dataclass(frozen=True)
@@ -253,10 +253,22 @@ class Source(ABC):
     def read(self, request: ReadRequest, state: State | None) -> BatchReader:
         """Opens a reader that resumes after `state`, or starts at the beginning when it is None."""
 
-    def splits(self, count: int) -> tuple[Source, ...]:
-        """Divides the source into at most `count` parts that together are the whole."""
+    def splits(self, count: int) -> tuple[Json, ...]:
+        """Divides a full refresh into at most `count` parts that together are the whole, only for sources that can `divide`.
+
+        A part is small JSON that says which rows are in it, so that a run that died goes on with the very parts it began with.
+        Nothing is returned where this source cannot be divided, as it is configured.
+
+        Raises:
+            UnavailableError: The system cannot be reached.
+        """
         del count
-        return (self,)
+        return ()
+
+    def part(self, split: Json) -> Source:
+        """Returns the source of one of the parts that `splits` gave, in this run or an earlier one."""
+        del split
+        return self
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,6 +12,7 @@ from dsl.contracts.rows import Batch
 from dsl.contracts.state import State, advance
 from resources.memory.tables import MemoryTable
 
+MAX_ROW = 2**63 - 1
 _BEAT_SECONDS = 0.5
 
 
@@ -19,7 +20,14 @@ class MemoryReader(BatchReader):
     """The rows of a table as they stand when it is opened, or, followed, as they come; the state counts them."""
 
     def __init__(
-        self, table: MemoryTable, schema: pa.Schema, request: ReadRequest, state: State | None, *, incremental: bool
+        self,
+        table: MemoryTable,
+        schema: pa.Schema,
+        request: ReadRequest,
+        state: State | None,
+        *,
+        incremental: bool,
+        rows: tuple[int, int] | None = None,
     ) -> None:
         missing = [each for each in request.columns or () if each not in schema.names]
         if missing:
@@ -29,8 +37,9 @@ class MemoryReader(BatchReader):
             schema if request.columns is None else pa.schema([schema.field(each) for each in request.columns])
         )
         self._state = state
-        at = (state or {}).get("row", 0)
-        self._at = at if isinstance(at, int) else 0
+        first, self._end = rows or (0, MAX_ROW)
+        at = (state or {}).get("row", first)
+        self._at = at if isinstance(at, int) else first
 
     @property
     def schema(self) -> pa.Schema:
@@ -47,7 +56,8 @@ class MemoryReader(BatchReader):
 
     def _pass(self) -> Iterator[Batch]:
         rows = self._table.to_table()
-        end = rows.num_rows if self._request.limit is None else min(rows.num_rows, self._request.limit)
+        limit = MAX_ROW if self._request.limit is None else self._request.limit
+        end = min(rows.num_rows, limit, self._end)
         while True:
             self._table.reach("read")
             count = max(0, min(self._request.batch_rows, end - self._at))

@@ -33,8 +33,8 @@ from dsl.contracts.connectors import (
 )
 from dsl.contracts.errors import SchemaError
 from dsl.contracts.spec import OptionError, option
-from dsl.contracts.state import State
-from resources.memory.reader import MemoryReader
+from dsl.contracts.state import Json, State
+from resources.memory.reader import MAX_ROW, MemoryReader
 from resources.memory.tables import MemoryTable, names, table
 from resources.memory.writer import MemoryWriter
 
@@ -61,12 +61,16 @@ class MemorySource(Source):
     """Reads a table of this process."""
 
     capabilities: ClassVar[SourceCapabilities] = SourceCapabilities(
-        sync_modes=frozenset({SyncMode.FULL_REFRESH, SyncMode.INCREMENTAL, SyncMode.STREAM}), projects=True, limits=True
+        sync_modes=frozenset({SyncMode.FULL_REFRESH, SyncMode.INCREMENTAL, SyncMode.STREAM}),
+        projects=True,
+        limits=True,
+        divides=True,
     )
 
     connection: MemoryConnection
     table: str = option(doc="The table to read.", example="users")
     incremental: bool = option(default=False, doc="Read only the rows that were added since the last run.")
+    rows: tuple[int, int] | None = None
 
     @property
     def physical_name(self) -> tuple[str, ...]:
@@ -81,7 +85,21 @@ class MemorySource(Source):
     def read(self, request: ReadRequest, state: State | None) -> BatchReader:
         held = self.connection.table(self.table)
         held.reach("open")
-        return MemoryReader(held, self.discover_schema(), request, state, incremental=self.incremental)
+        return MemoryReader(held, self.discover_schema(), request, state, incremental=self.incremental, rows=self.rows)
+
+    def splits(self, count: int) -> tuple[Json, ...]:
+        if self.incremental:
+            return ()
+        rows = self.connection.table(self.table).to_table().num_rows
+        bounds = [rows * each // count for each in range(count + 1)]
+        # Rows that are added later belong to the last part.
+        ends = [*bounds[1:-1], MAX_ROW]
+        return tuple([first, end] for first, end in zip(bounds, ends, strict=False) if first < end)
+
+    def part(self, split: Json) -> Source:
+        assert isinstance(split, list)  # noqa: S101 - `splits` made it
+        first, end = split
+        return replace(self, rows=(int(str(first)), int(str(end))))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -34,7 +34,7 @@ from tests.engine.fakes import (
     numbers,
     stage,
 )
-from tests.engine.test_memories import found_windows, micro, table_of, windows
+from tests.engine.test_memories import Row, found_windows, micro, table_of, windows
 
 WAIT = 60.0
 POLL = timedelta(milliseconds=2)
@@ -226,7 +226,7 @@ def test_idle_is_told_once_and_so_is_the_end_of_it(home: Path) -> None:
 
 @pytest.mark.parametrize("follow", [True, False])
 def test_windows_close_by_the_clock_where_nothing_comes(home: Path, *, follow: bool) -> None:
-    rows = [(1, 2_000_000), (1, 9_000_000), (2, 12_000_000)]
+    rows: list[Row] = [(1, 2_000_000), (1, 9_000_000), (2, 12_000_000)]
     tape, table, clock = Tape(table_of(rows), incremental=True), Table(), TurnedClock()
     policies = held(rows=1)
     memory = windows(size=micro(10_000_000), every=micro(10_000_000), idle=timedelta(seconds=3))

@@ -24,7 +24,8 @@ Event = tuple[int, str, int, int]
 
 
 def _events(luck: random.Random, count: int) -> list[Event]:
-    now, found = 0, []
+    now = 0
+    found: list[Event] = []
     for number in range(1, count + 1):
         now += luck.randint(0, 3)
         again = luck.random() < 0.2
@@ -120,4 +121,4 @@ def test_killed_at_random_moments(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_killed_often(tmp_path: Path) -> None:
-    _campaign(tmp_path, 60, time.time_ns())
+    _campaign(tmp_path, 15, time.time_ns())
