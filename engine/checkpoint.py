@@ -2,11 +2,57 @@
 
 from __future__ import annotations
 
+from datetime import datetime, timedelta
+
 from dsl.contracts.connectors import Committed, Token
 from dsl.contracts.errors import RegressionError
+from dsl.contracts.failpoints import Failpoint
 from dsl.contracts.state import State
 from dsl.contracts.stores import Checkpoint
 from engine.context import OnRegression, RunContext
+from engine.events import Teller
+
+COPY_EVERY = timedelta(seconds=1)
+_COPIED = Failpoint("loop.copied", "K: a copy of the token is written.")
+
+
+class Copies:
+    """Lets the checkpoint follow the token: at once after a pause, then once a second, and always in the end.
+
+    Writing it takes longer than many a commit, and the token decides: whoever finds an older copy mends it.
+
+    Args:
+        token: The stream.
+        context: The run.
+        teller: Told when a copy cannot be written.
+    """
+
+    def __init__(self, token: Token, context: RunContext, teller: Teller) -> None:
+        self._token, self._context, self._teller = token, context, teller
+        self._pending: tuple[int, State] | None = None
+        self._due: datetime | None = None
+
+    def note(self, epoch: int, state: State) -> None:
+        """Takes what has been committed, and writes it if it is time to."""
+        self._pending = (epoch, state)
+        self.keep_up()
+
+    def keep_up(self) -> None:
+        """Writes what is not written yet, if it is time to."""
+        if self._pending is not None and (self._due is None or self._context.clock.now() >= self._due):
+            self.write()
+
+    def write(self) -> None:
+        """Writes what is not written yet."""
+        if self._pending is None:
+            return
+        (epoch, state), self._pending = self._pending, None
+        try:
+            put(self._token, epoch, state, self._context)
+        except Exception as error:  # noqa: BLE001 - the token beside the data decides; the next start mends the copy
+            self._teller.tell("checkpoint_late", epoch=epoch, reason=str(error))
+        self._due = self._context.clock.now() + COPY_EVERY
+        _COPIED.reach()
 
 
 def reconcile(token: Token, copy: Checkpoint | None, committed: Committed | None, context: RunContext) -> None:

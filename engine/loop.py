@@ -16,8 +16,8 @@ from dsl.contracts.policies import Policies
 from dsl.contracts.rows import Rejection
 from dsl.contracts.state import State
 from dsl.plan.physical import Apply, ExchangeScan, PhysicalNode, Remember, Scan, Stage, inputs_of
-from engine import checkpoint
 from engine.channel import CancelledError, Channel, Crew, NothingYetError
+from engine.checkpoint import Copies
 from engine.context import RunContext
 from engine.control import Wish
 from engine.deadletter import LetterBox, Numbering, check_budget
@@ -36,7 +36,6 @@ POLL_SECONDS = 0.2
 PEEK_SECONDS = 0.02
 _READ = Failpoint("loop.read", "R: a batch has been read and transformed; nothing of it is written.")
 _WRITTEN = Failpoint("loop.written", "W: the writer has taken a batch; its epoch is not committed.")
-_COPIED = Failpoint("loop.copied", "K: the copy of the token is written; the source has not been told.")
 _ACKNOWLEDGED = Failpoint("loop.acknowledged", "The source has been told that the epoch is committed.")
 
 
@@ -81,6 +80,7 @@ class StageLoop:
         self._pace = Pace(limit, self.context.clock, self.crew.cancelled.is_set) if limit and limit.rows else None
         self._node_policies = dict(_policies_of(self.stage.root))
         self._watch = Watch(self._teller)
+        self._copies = Copies(self.token, self.context, self._teller)
         self._leave_by: datetime | None = None
         self._committed = 0
 
@@ -102,12 +102,14 @@ class StageLoop:
             if ended:
                 self._commit_last(epoch)
                 return StageOutcome.FINISHED
+            self._copies.keep_up()
             if flow is not None:
                 self._take(epoch, flow)
             if self.tree.follows:
                 self._watch.see(0 if flow is None else flow.rows.num_rows, **self._progress(epoch))
             wish = self.context.control.wish()
             if wish is not Wish.RUN and (outcome := self._leave(epoch, channel, wish)) is not None:
+                self._copies.write()
                 return outcome
             if epoch.committable and epoch.due(self._policies.checkpoint, self.context.clock.now(), self.box.pending):
                 ended, following = self._commit_at_boundary(epoch, channel)
@@ -232,8 +234,9 @@ class StageLoop:
         self.totals.committed(epoch, state, stats, self._key, took)
         self._committed += 1
         self.guard.succeeded()
-        self._copy(epoch.number, state)
-        _COPIED.reach()
+        self._copies.note(epoch.number, state)
+        if final:
+            self._copies.write()
         self.tree.collect(state)
         for leaf in self.tree.leaves:
             if (held := part(state, "inputs", leaf.key)) is not None:
@@ -249,12 +252,6 @@ class StageLoop:
             rows_read=self.totals.read(),
             rows_written=self.totals.written,
         )
-
-    def _copy(self, epoch: int, state: State) -> None:
-        try:
-            checkpoint.put(self.token, epoch, state, self.context)
-        except Exception as error:  # noqa: BLE001 - the token beside the data decides; the next start mends the copy
-            self._teller.tell("checkpoint_late", epoch=epoch, reason=str(error))
 
     def _check_budget(self, epoch: Epoch, *, ended: bool) -> None:
         read = self.totals.read(epoch.ledger)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 
 import pyarrow as pa
@@ -24,6 +25,7 @@ from tests.engine.fakes import (
     DeadLetters,
     Events,
     Power,
+    SteadyClock,
     Table,
     Tape,
     chunk,
@@ -233,6 +235,28 @@ def test_a_checkpoint_store_that_is_down_does_not_stop_the_data(home: Path) -> N
     run_stage(stage(scan(Tape(numbers(5))), table), context(home, checkpoints=Down(), events=events))
     assert table.ids() == list(range(5))
     assert "checkpoint_late" in events.names()
+
+
+def test_the_copy_follows_once_a_second_and_in_the_end(home: Path) -> None:
+    class Counting(Checkpoints):
+        def __init__(self) -> None:
+            super().__init__()
+            self.epochs: list[int] = []
+
+        def put(self, checkpoint: Checkpoint) -> None:
+            self.epochs.append(checkpoint.epoch)
+            super().put(checkpoint)
+
+    clock, checkpoints, table = SteadyClock(), Counting(), Table()
+
+    def pass_time(point: str) -> None:
+        if point == "commit":
+            clock.sleep(timedelta(seconds=0.4))
+
+    table.before = pass_time
+    given_ = context(home, checkpoints=checkpoints, clock=clock)
+    run_stage(stage(scan(Tape(numbers(20), batch=2)), table, policies(epoch=2)), given_)
+    assert checkpoints.epochs == [1, 4, 7, 10], "every third commit, 0.4 seconds apart, and the last one"
 
 
 def test_a_newer_run_fences_this_one(home: Path) -> None:
