@@ -10,6 +10,7 @@ from contextvars import copy_context
 from typing import Generic, TypeVar
 
 T = TypeVar("T")
+_LOOK_SECONDS = 0.25
 
 
 class CancelledError(Exception):
@@ -112,6 +113,7 @@ class Crew:
         self._threads: list[threading.Thread] = []
         self._cancels: list[Callable[[], None]] = []
         self._cancelled = threading.Event()
+        self._longest_join = float("inf")
 
     @property
     def cancelled(self) -> threading.Event:
@@ -138,11 +140,20 @@ class Crew:
         for action in tuple(self._cancels):
             action()
 
+    def hurry(self, seconds: float) -> None:
+        """Cancels, and lets nobody wait longer than that for the threads at a time."""
+        self._longest_join = seconds
+        self.cancel()
+
     def join(self, seconds: float) -> tuple[str, ...]:
         """Waits for every thread, in all at most so long; returns the names of those that still run."""
-        until = time.monotonic() + seconds
+        began = time.monotonic()
+        until = began + seconds
         # A thread that is being joined may start others; a loop over a list sees what is appended to it.
         for thread in self._threads:
-            if thread is not threading.current_thread():
-                thread.join(max(0.0, until - time.monotonic()))
+            while thread is not threading.current_thread() and thread.is_alive():
+                left = min(until, began + self._longest_join) - time.monotonic()
+                if left <= 0:
+                    break
+                thread.join(min(left, _LOOK_SECONDS))
         return tuple(each.name for each in self._threads if each.is_alive())

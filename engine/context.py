@@ -86,6 +86,7 @@ class RunContext:
         on_regression: What to do when a destination is behind its checkpoint.
         preview_rows: Rows kept for the report.
         grace: How long a stage that should end may go on to reach its next batch boundary.
+        progress: How often a stage tells how far it is, at most.
         fingerprint: `PhysicalPlan.fingerprint`, kept with the token.
     """
 
@@ -109,4 +110,5 @@ class RunContext:
     on_regression: OnRegression = OnRegression.STOP
     preview_rows: int = 10
     grace: timedelta = timedelta(seconds=5)
+    progress: timedelta = timedelta(seconds=5)
     fingerprint: str = ""

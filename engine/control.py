@@ -17,17 +17,20 @@ class Wish(StrEnum):
 class Control:
     """Carries one wish from any thread (or a signal handler) to the stage loops of a run.
 
-    Stages look at it between two batches: they commit what is open, end, and report `stopped` or `paused`.
+    Stages look at it between two batches: they commit what is open, end, and report `stopped` or `paused`. One that does
+    not come to a boundary within the run's grace, because a system keeps it waiting, is left: its last commit stays.
     Sub-classes may override `wish` to look elsewhere as well (a row in a database, a file).
     """
 
     def __init__(self) -> None:
         self._wish = Wish.RUN
+        self._hurried = False
         self._changed = threading.Event()
 
-    def stop(self) -> None:
-        """Asks every stage to end at its next batch boundary."""
+    def stop(self, *, now: bool = False) -> None:
+        """Asks every stage to end at its next batch boundary; or at once, without what its epoch holds so far."""
         self._wish = Wish.STOP
+        self._hurried = self._hurried or now
         self._changed.set()
 
     def pause(self) -> None:
@@ -39,6 +42,11 @@ class Control:
     def wish(self) -> Wish:
         """What is wanted now; called often, so it must be quick."""
         return self._wish
+
+    @property
+    def hurried(self) -> bool:
+        """Whether there is no time to come to a batch boundary."""
+        return self._hurried
 
     def wait(self, seconds: float) -> bool:
         """Waits until something else than running is wanted, at most so long; tells whether it is."""

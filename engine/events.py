@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -31,14 +32,14 @@ class Teller:
         clean = {key: scrub(value) if isinstance(value, str) else value for key, value in fields.items()}
         self.context.events.emit(Event(name, self.context.workflow, self.stage, self.context.clock.now(), clean))
 
-    def progress(self, **fields: Json) -> None:
-        """Tells how far the stage is, unless it did so within the last seconds."""
+    def progress(self, fields: Callable[[], Mapping[str, Json]]) -> None:
+        """Tells how far the stage is, unless it did so within the last seconds: then nobody is asked for it."""
         now = self.context.clock.now()
         if self._next is None:
-            self._next = now + PERIOD
+            self._next = now + self.context.progress
         if now >= self._next:
-            self._next = now + PERIOD
-            self.tell("progress", **fields)
+            self._next = now + self.context.progress
+            self.tell("progress", **fields())
 
 
 @dataclass

@@ -151,11 +151,10 @@ class StageLoop:
         counts.seconds += time.perf_counter() - began
         epoch.take(flow, accepted, size)
         self._check_budget(epoch, ended=False)
-        self._teller.progress(**self._progress(epoch))
+        self._teller.progress(lambda: self._progress(epoch))
 
     def _progress(self, epoch: Epoch) -> dict[str, int]:
-        read, written = self.totals.read(epoch.ledger), self.totals.written + epoch.rows
-        return {"rows_read": read, "rows_written": written, "epoch": epoch.number}
+        return {**self.totals.metrics(epoch.ledger), "epoch": epoch.number}
 
     def _write(self, flow: Flow) -> int:
         if self._pace is not None:
@@ -249,8 +248,7 @@ class StageLoop:
             bytes=epoch.size,
             rejected=rejected,
             final=final,
-            rows_read=self.totals.read(),
-            rows_written=self.totals.written,
+            **self.totals.metrics(),
         )
 
     def _check_budget(self, epoch: Epoch, *, ended: bool) -> None:

@@ -20,7 +20,7 @@ from engine.memory import give_back
 from engine.opening import exchange_source, leaf_keys
 from engine.report import NodeReport, Reconciliation, RunReport, StageOutcome, StageReport
 from engine.retry import backoff, may_retry, pause
-from engine.stage import JOIN_SECONDS, Attempt
+from engine.stage import Attempt
 from engine.totals import Totals
 
 __all__ = [
@@ -41,6 +41,9 @@ __all__ = [
 ]
 
 _LOOK_SECONDS = 0.25
+_HURRY_SECONDS = 1.0
+_LEAVE_SECONDS = 3.0
+"""How long a stage that is left may take to let go of its systems; a thread that hangs in one of them ends with the process."""
 
 
 def run_plan(plan: PhysicalPlan, context: RunContext) -> RunReport:
@@ -116,6 +119,9 @@ class _Running:
     _error: BaseException | None = None
     _attempt: Attempt | None = None
     _left: bool = False
+    _began: float = field(default_factory=time.perf_counter)
+    _totals: Totals = field(default_factory=Totals)
+    _attempts: int = 0
 
     def __post_init__(self) -> None:
         self._teller = Teller(self.context, self.stage.id)
@@ -128,19 +134,24 @@ class _Running:
         self._thread.start()
 
     def wait(self) -> None:
-        """Waits for its end; may be interrupted."""
+        """Waits for its end, and leaves it where it was to end and does not; may be interrupted."""
+        control = self.context.control
         while not self._done.wait(_LOOK_SECONDS):
-            pass
+            if control.wish() is not Wish.RUN:
+                self.leave(self.context.grace)
+                return
 
     def leave(self, grace: timedelta) -> None:
         """Ends it: gently within `grace`, then at once."""
+        until = time.monotonic() + grace.total_seconds()
         try:
-            self._done.wait(grace.total_seconds())
+            while not (self._done.is_set() or self.context.control.hurried) and time.monotonic() < until:
+                self._done.wait(_LOOK_SECONDS)
         finally:
             self._left = True
-            if self._attempt is not None:
-                self._attempt.crew.cancel()
-            self._done.wait(2 * JOIN_SECONDS)
+            if not self._done.is_set() and self._attempt is not None:
+                self._attempt.crew.hurry(_HURRY_SECONDS)
+            self._done.wait(_LEAVE_SECONDS)
 
     def result(self) -> StageReport:
         """Its report.
@@ -148,11 +159,19 @@ class _Running:
         Raises:
             HeadraceError: What made it fail.
         """
-        if self._thread is not None:
-            self._thread.join()
-        if self._report is None:
-            raise self._error or CancelledError
-        return self._report
+        if self._report is not None:
+            return self._report
+        if self._left and (self._error is None or isinstance(self._error, CancelledError)):
+            return self._left_report()
+        raise self._error or CancelledError
+
+    def _left_report(self) -> StageReport:
+        """What a stage that came to no boundary has committed; its thread may still hang in a system's call."""
+        outcome = StageOutcome.PAUSED if self.context.control.wish() is Wish.PAUSE else StageOutcome.STOPPED
+        seconds = time.perf_counter() - self._began
+        report = self._totals.report(self.stage.id, outcome, self._attempts, seconds)
+        self._teller.tell("stage_finished", **_summary(report))
+        return report
 
     def _work(self) -> None:
         try:
@@ -166,10 +185,10 @@ class _Running:
             self._done.set()
 
     def _run(self) -> StageReport:
-        began, totals, attempts, failures = time.perf_counter(), Totals(), 0, 0
-        outcome: StageOutcome | None = None
+        totals, failures = self._totals, 0
+        outcome = self._outcome()
         while outcome is None:
-            attempts += 1
+            self._attempts += 1
             attempt = self._attempt = Attempt(self.stage, self.context, totals)
             before = totals.epochs
             try:
@@ -181,7 +200,7 @@ class _Running:
                 failures = 0
                 if outcome is StageOutcome.FINISHED and totals.epochs > before and attempt.more():
                     outcome = self._outcome()
-        report = totals.report(self.stage.id, outcome, attempts, time.perf_counter() - began)
+        report = totals.report(self.stage.id, outcome, self._attempts, time.perf_counter() - self._began)
         self._teller.tell("stage_finished", **_summary(report))
         return report
 

@@ -111,6 +111,20 @@ class Totals:
         scans = [key for key, (_, kind) in self.kinds.items() if kind.endswith("scan")]
         return sum(each.counts.get(key, Counts()).rows_in for each in ledgers for key in scans)
 
+    def metrics(self, more: Ledger | None = None) -> dict[str, int]:
+        """How far the stage is, in numbers for whoever watches it; those of an open epoch included."""
+        ledgers = [self.ledger] if more is None else [self.ledger, more]
+        counts = [each for ledger in ledgers for each in ledger.counts.values()]
+        writers = [key for key, (_, kind) in self.kinds.items() if kind.endswith("write")]
+        written = [ledger.counts.get(key, Counts()) for ledger in ledgers for key in writers]
+        return {
+            "rows_read": self.read(more),
+            "rows_written": sum(each.rows_out for each in written),
+            "rows_filtered": sum(each.filtered for each in counts),
+            "rows_rejected": sum(each.rejected for each in counts),
+            "bytes_written": sum(each.bytes_out for each in written),
+        }
+
     def report(self, stage: str, outcome: StageOutcome, attempts: int, seconds: float) -> StageReport:
         """The stage's report."""
         return StageReport(

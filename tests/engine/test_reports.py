@@ -218,7 +218,7 @@ def test_progress_is_told_now_and_then_only() -> None:
     events, clock = Events(), SteadyClock()
     teller = Teller(context(Path(), events=events, clock=clock), "sink")
     for _ in range(100):
-        teller.progress(rows_read=1)
+        teller.progress(lambda: {"rows_read": 1})
         clock.sleep(PERIOD / 10)
     assert 9 <= len(events.told) <= 10
 
