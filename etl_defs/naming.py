@@ -13,6 +13,8 @@ TAG_LOGICAL_TIME = "headrace/logical_time"
 TAG_ERROR = "headrace/error"
 TAG_TRIGGER = "headrace/trigger"
 TAG_REPLAY_OF = "headrace/replay_of"
+TAG_CONTROL = "headrace/control"
+TAG_PROGRESS = "headrace/progress"
 LOAD_ERRORS = "load_errors"
 SOURCES = "sources"
 

@@ -34,6 +34,7 @@ from etl_defs.library import Library
 from etl_defs.logs import LoggedEvents, start_logging
 from etl_defs.naming import TAG_LOGICAL_TIME, op_name
 from etl_defs.progress import AllEvents, BoundedEvents
+from etl_defs.pulse import beating, refuse_if_held
 from etl_defs.runner import RunSession, stores_of
 from etl_defs.watch import watchers
 
@@ -94,7 +95,9 @@ class StageOp:
     def _compute(self, context: OpExecutionContext, inputs: Mapping[str, Any]) -> Iterator[Any]:
         del inputs
         session: RunSession = getattr(context.resources, self.session)
-        events = AllEvents([BoundedEvents(context.log), LoggedEvents({self.stage.id: self.kind}), *watchers()])
+        refuse_if_held(context.instance, self.workflow)
+        pulse = [] if session.pulse is None else [session.pulse]
+        events = AllEvents([BoundedEvents(context.log), LoggedEvents({self.stage.id: self.kind}), *pulse, *watchers()])
         try:
             done = session.run_stage(self.stage.id, events)
         except Exception as error:
@@ -104,6 +107,8 @@ class StageOp:
             raise
         for each in watchers():
             each.finished(done)
+        if not done.nodes:  # it was to end before it had begun
+            _stop_unless_finished(done)
         self._observe(context, session, done)
         if self.key is None:
             _stop_unless_finished(done)
@@ -158,7 +163,7 @@ def session_resource(library: Library, workflow: str, connections: Mapping[str, 
         start_logging()
         run = context.run
         instance = context.instance
-        yield RunSession(
+        session = RunSession(
             library,
             workflow,
             stores=stores_of(instance, library.settings),
@@ -166,6 +171,8 @@ def session_resource(library: Library, workflow: str, connections: Mapping[str, 
             logical_time=_logical_time(run.tags if run else {}),
             connections={key: getattr(context.resources, name) for key, name in connections.items()},
         )
+        with beating(instance, workflow, run.run_id if run else "", session.control) as session.pulse:
+            yield session
 
     return ResourceDefinition(
         resource_fn=contextlib.contextmanager(start),

@@ -35,8 +35,9 @@ from resources.stores.dead_letters import LocalDeadLetters
 from resources.stores.secrets import reveal
 
 E = TypeVar("E", Source, Destination)
-GRACE = timedelta(seconds=20)
-"""How long a run that is terminated may go on to commit at its next batch boundary; Kubernetes allows it 30 seconds."""
+GRACE = timedelta(seconds=4)
+"""How long a run that is to end may go on to commit at its next batch boundary: with all else it ends within 10 seconds."""
+PROGRESS = timedelta(seconds=1)
 
 
 @dataclass(frozen=True)
@@ -96,6 +97,7 @@ class RunSession:
         self.library = library
         self.name = name
         self.control = control or Control()
+        self.pulse: EventSink | None = None
         self._stores = stores
         self._run_id = run_id
         self._logical_time = logical_time
@@ -196,6 +198,7 @@ def run_context(settings: Settings, stores: Stores, **of_run: Any) -> RunContext
         allow_private_addresses=settings.allow_private_addresses,
         reveal=reveal,
         grace=GRACE,
+        progress=PROGRESS,
         **of_run,
     )
 
