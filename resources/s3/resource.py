@@ -5,16 +5,17 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import timedelta
 from enum import StrEnum
-from urllib.parse import SplitResult, urlsplit
+from urllib.parse import SplitResult
 
 from dsl.contracts.connectors import CheckResult, ConnectorKind
 from dsl.contracts.errors import HeadraceError
 from dsl.contracts.secret import Secret
 from dsl.contracts.spec import OptionError, option
+from resources.endpoints import address_of, check_endpoint, name_of
 from resources.file_options import StoreConnection, StoreDestination, StoreSource
 from resources.file_paths import fault_of
 from resources.object_store import ObjectStore
-from resources.sql import Tls, loopback
+from resources.sql import Tls
 
 _AMAZON = (".amazonaws.com", ".amazonaws.com.cn")
 SMALLEST_PART = 5 * 2**20
@@ -100,7 +101,7 @@ class S3Connection(StoreConnection):
         if why:
             raise OptionError("prefix", f"'{self.prefix}' is no folder: {why}", "write it like team/a")
         self._check_credentials()
-        self._check_transport()
+        check_endpoint(self.endpoint, self.tls, "Amazon")
         if self.kms_key is not None and self.encryption is not Encryption.SSE_KMS:
             raise OptionError("kms_key", "it has no meaning here", "add encryption: sse-kms")
         if not SMALLEST_PART <= self.part_bytes <= LARGEST_PART:
@@ -122,44 +123,10 @@ class S3Connection(StoreConnection):
         if self.anonymous and self.access_key_id is not None:
             raise OptionError("anonymous", "keys are given as well", "keep one of them")
 
-    def _check_transport(self) -> None:
-        if self.tls is Tls.REQUIRE:
-            raise OptionError(
-                "tls", "a certificate is verified or there is none", "add ca_file to trust a server's own"
-            )
-        if not self.endpoint:
-            if self.tls is Tls.DISABLE:
-                raise OptionError("tls", "Amazon is reached over HTTPS", "remove tls")
-            return
-        address = self.address
-        if address is None:
-            raise OptionError(
-                "endpoint",
-                "it is no address of a server, or holds more than that",
-                "write https://host or https://host:port; keys have options of their own",
-            )
-        if address.scheme == "https" and self.tls is Tls.DISABLE:
-            raise OptionError("tls", "it contradicts an https:// endpoint", "remove tls, or write http://")
-        if address.scheme == "http" and not self._may_be_plain(address.hostname or ""):
-            raise OptionError(
-                "endpoint",
-                "http:// shows rows to whoever sees the network",
-                "write https://, or tls: disable if that is meant",
-            )
-
-    def _may_be_plain(self, host: str) -> bool:
-        return self.tls is Tls.DISABLE or (self.tls is Tls.AUTO and loopback(host))
-
     @property
     def address(self) -> SplitResult | None:
         """The parts of the endpoint, or None where there is none that can be used."""
-        try:
-            found = urlsplit(self.endpoint or "")
-            usable = found.scheme in {"http", "https"} and found.hostname and (found.port or True)
-        except ValueError:
-            return None
-        plain = found.path in {"", "/"} and not (found.query or found.fragment or "@" in found.netloc)
-        return found if usable and plain else None
+        return address_of(self.endpoint)
 
     @property
     def host(self) -> str | None:
@@ -192,9 +159,7 @@ class S3Connection(StoreConnection):
             return CheckResult(healthy=False, details=str(error))
 
     def key_of(self, *parts: str) -> tuple[str, ...]:
-        address, host = self.address, self.host or ""
-        if address is not None and address.port not in {None, 80, 443}:
-            host = f"{host}_{address.port}"
+        host = "" if self.address is None else name_of(self.address)
         # Amazon's buckets have one name in all the world; another server's have it on that server only.
         server = () if not host or host.endswith(_AMAZON) else (host,)
         return ("s3", *server, self.bucket, *(each for each in self.root.split("/") if each), *parts)

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
 from dsl.contracts.errors import FatalError, HeadraceError, RetryableError
 from dsl.contracts.state import Json
+from resources.object_bytes import FIRST, ObjectBytes
 from resources.object_store import ObjectStore, StagedFile, StoredFile
 from resources.s3.client import PAUSES, Bucket, changed
 from resources.s3.faults import CONFLICT, DENIED, EXISTS, NOT_FOUND, UNSUPPORTED, UPLOAD_GONE, code_of
-from resources.s3.reading import FIRST, ObjectBytes
 from resources.s3.staged import MARK, StagedObject, abort, checksum
 
 if TYPE_CHECKING:

@@ -1,4 +1,4 @@
-"""One version of an object as a stream that can seek, fetched in ranges; never the bytes of another version."""
+"""One version of an object as a stream that can seek, fetched in ranges; knows no store, and never gives bytes of another version."""
 
 from __future__ import annotations
 
