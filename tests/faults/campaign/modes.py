@@ -212,7 +212,7 @@ def kill(course: Course, seed: int, most: int = KILLS_A_LOAD) -> Finding:
             ended = trial.heard(child.wait())
             if ended is None or not ended.error:
                 break
-            count(notes, f"between kills: {ended.error}")
+            count(notes, f"between kills: {ended.error}: {ended.said.splitlines()[0][:200]}")
             continue
         child.signal(signal.SIGKILL)
         kills += trial.heard(child.wait()) is None

@@ -11,6 +11,7 @@ import gc
 import importlib
 import json
 import os
+import select
 import signal
 import subprocess
 import sys
@@ -71,6 +72,7 @@ class Child:
 
     def __init__(self, server: Warm, pid: int, answer: Path) -> None:
         self._server, self.pid, self._answer = server, pid, answer
+        self._end = os.pidfd_open(pid)
         self.code: int | None = None
 
     def signal(self, which: signal.Signals) -> None:
@@ -80,15 +82,13 @@ class Child:
 
     def ended(self, seconds: float) -> bool:
         """Waits for its end, at most so long; tells whether it has ended."""
-        until = time.monotonic() + seconds
-        while self.code is None:
-            self.code = self._server.ask({"poll": self.pid})
-            if self.code is None:
-                left = until - time.monotonic()
-                if left <= 0:
-                    return False
-                time.sleep(min(left, 0.005))
-        return True
+        if self.code is None and select.select([self._end], [], [], seconds)[0]:
+            self._reap()
+        return self.code is not None
+
+    def _reap(self) -> None:
+        self.code = self._server.ask({"wait": self.pid})
+        os.close(self._end)
 
     def spent(self, seconds: float, *, patience: float = 60.0) -> bool:
         """Waits until it has used so much of a processor, which says how far it is however busy the machine is; tells whether it has ended.
@@ -97,11 +97,12 @@ class Child:
             seconds: Of a processor.
             patience: Seconds after which it is taken to wait for something.
         """
-        until = time.monotonic() + patience
-        while not self.ended(0):
-            if _used(self.pid) >= seconds or time.monotonic() > until:
+        until, left = time.monotonic() + patience, seconds
+        # Half of what is left: two threads of it may run at once.
+        while not self.ended(max(0.002, left / 2)):
+            left = seconds - _used(self.pid)
+            if left <= 0 or time.monotonic() > until:
                 return False
-            time.sleep(0.003)
         return True
 
     def waits(self, seconds: float) -> bool:
@@ -115,17 +116,16 @@ class Child:
 
     def frozen(self) -> bool:
         """Waits until it stands still; tells whether it does, and has not ended instead."""
-        while not self.ended(0):
+        while not self.ended(0.005):
             state = Path(f"/proc/{self.pid}/stat").read_text(encoding="ascii").rpartition(")")[2].split()[0]
             if state == "T":
                 return True
-            time.sleep(0.003)
         return False
 
     def wait(self) -> Ended | None:
         """Waits for its end; returns what it said, None if it was killed."""
         if self.code is None:
-            self.code = self._server.ask({"wait": self.pid})
+            self._reap()
         if self.code == -signal.SIGKILL:
             return None
         if not self._answer.exists():
@@ -153,7 +153,7 @@ class Warm:
             preexec_fn=die_with_parent(signal.SIGKILL, os.getpid()),  # noqa: PLW1509 - sets one flag, takes no lock
         )
         self._count = 0
-        self.ask({"poll": 0})
+        self.ask({"wait": 0})
 
     def start(self, home: Path, run_id: str, faults: dict[str, str] | None = None) -> Child:
         """Starts an attempt."""
@@ -187,19 +187,10 @@ def _serve(asked: IO[str], answers: IO[str]) -> None:
         [(verb, given)] = json.loads(line).items()
         if verb == "start":
             answer: int | None = os.fork() or _child(Attempt(**given), parent)
-        elif verb == "wait":
-            answer = os.waitstatus_to_exitcode(os.waitpid(given, 0)[1])
         else:
-            answer = _poll(given)
+            answer = os.waitstatus_to_exitcode(os.waitpid(given, 0)[1]) if given else 0
         answers.write(f"{json.dumps(answer)}\n")
         answers.flush()
-
-
-def _poll(pid: int) -> int | None:
-    if not pid:
-        return 0
-    ended, status = os.waitpid(pid, os.WNOHANG)
-    return os.waitstatus_to_exitcode(status) if ended else None
 
 
 def _child(attempt: Attempt, parent: int) -> int:
