@@ -68,6 +68,10 @@ class Course:
     @cached_property
     def pace(self) -> tuple[float, float]:
         """Seconds of a processor until an undisturbed load opens its stage, and until it ends."""
+        # The first one reads files that nobody has read before.
+        return min((self._paced() for _ in range(2)), key=lambda each: each[1])
+
+    def _paced(self) -> tuple[float, float]:
         trial = self.ground.trial(self.target, self.target.modes[0])
         ended = trial.attempt()
         assert ended is not None
