@@ -38,9 +38,9 @@ from dsl.contracts.connectors import (
 )
 from dsl.contracts.errors import HeadraceError
 from dsl.contracts.spec import OptionError, option
-from dsl.contracts.state import State
+from dsl.contracts.state import Json, State
 from resources.file_paths import PathPattern, check_path, is_hidden
-from resources.file_reader import FileReader, Reading, discover_schema
+from resources.file_reader import FileReader, Reading, discover_schema, list_files, parts
 from resources.file_writer import FileWriter, Writing
 from resources.formats.options import (
     AvroOptions,
@@ -101,7 +101,7 @@ class StoreSource(Source):
     """
 
     capabilities: ClassVar[SourceCapabilities] = SourceCapabilities(
-        sync_modes=frozenset({SyncMode.FULL_REFRESH, SyncMode.INCREMENTAL}), projects=True, limits=True
+        sync_modes=frozenset({SyncMode.FULL_REFRESH, SyncMode.INCREMENTAL}), projects=True, limits=True, divides=True
     )
 
     connection: StoreConnection
@@ -121,6 +121,7 @@ class StoreSource(Source):
     csv: CsvOptions = option(default=CsvOptions(), doc="How CSV is written.")
     limits: Limits = option(default=Limits(), doc="What is refused as broken or hostile.", advanced=True)
     declared: pa.Schema | None = dataclasses.field(default=None, repr=False)
+    keys: tuple[str | None, str | None] = dataclasses.field(default=(None, None), repr=False)
 
     def __post_init__(self) -> None:
         check_path(self.path, pattern=True)
@@ -139,6 +140,17 @@ class StoreSource(Source):
     def read(self, request: ReadRequest, state: State | None) -> BatchReader:
         return FileReader(self.connection.open_store(), self.reading, request, state)
 
+    def splits(self, count: int) -> tuple[Json, ...]:
+        if self.sync_mode is SyncMode.INCREMENTAL:
+            return ()
+        with closing(self.connection.open_store()) as store:
+            return parts(list_files(store, self.reading.pattern), count)
+
+    def part(self, split: Json) -> Source:
+        assert isinstance(split, list)  # noqa: S101 - `splits` made it
+        after, end = (None if each is None else str(each) for each in split)
+        return dataclasses.replace(self, keys=(after, end))
+
     @property
     def reading(self) -> Reading:
         """What the shared reader needs to know."""
@@ -150,7 +162,19 @@ class StoreSource(Source):
             limits=self.limits,
             settle=self.settle if self.sync_mode is SyncMode.INCREMENTAL else None,
             declared=self.declared,
+            keys=self.keys,
         )
+
+
+def exactly_once(proof: Proof) -> DestinationCapabilities:
+    """Returns what a destination of files can do, with what that was proven against."""
+    return DestinationCapabilities(
+        write_modes=frozenset({WriteMode.APPEND, WriteMode.OVERWRITE}),
+        guarantee=Guarantee.EXACTLY_ONCE,
+        proof=proof,
+        several_inputs=SeveralInputs.PREFIX,
+        nested=True,
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -163,13 +187,7 @@ class StoreDestination(Destination):
     final commit the new files appear and then the old ones go: a listing made in that moment may hold both, never neither.
     """
 
-    capabilities: ClassVar[DestinationCapabilities] = DestinationCapabilities(
-        write_modes=frozenset({WriteMode.APPEND, WriteMode.OVERWRITE}),
-        guarantee=Guarantee.EXACTLY_ONCE,
-        proof=Proof.REAL,
-        several_inputs=SeveralInputs.PREFIX,
-        nested=True,
-    )
+    capabilities: ClassVar[DestinationCapabilities] = exactly_once(Proof.REAL)
 
     connection: StoreConnection
     path: str = option(

@@ -5,6 +5,7 @@ A record that cannot be decoded is rejected with its file and line. A file that 
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
@@ -49,6 +50,7 @@ class Reading:
         limits: What is refused.
         settle: How long a file must have been left alone, for an incremental read; None for a full refresh.
         declared: The columns that the document declares, or None.
+        keys: Only files behind the first key, up to the second; None for no bound.
     """
 
     pattern: PathPattern
@@ -58,6 +60,12 @@ class Reading:
     limits: Limits = field(default_factory=Limits)
     settle: timedelta | None = None
     declared: pa.Schema | None = None
+    keys: tuple[str | None, str | None] = (None, None)
+
+    def has(self, key: str) -> bool:
+        """Whether a file is within the bounds."""
+        after, end = self.keys
+        return (after is None or key > after) and (end is None or key <= end)
 
     def options(self, key: str, where: str) -> FileOptions:
         """Returns how a file is written.
@@ -76,6 +84,18 @@ def list_files(store: ObjectStore, pattern: PathPattern) -> list[StoredFile]:
     """Returns the files that a pattern means, sorted by key."""
     found = (each for each in store.list(pattern.prefix) if pattern.matches(each.key))
     return sorted(found, key=lambda each: each.key)
+
+
+def parts(files: Sequence[StoredFile], count: int) -> tuple[Json, ...]:
+    """Divides files into parts of about as many bytes: between which keys each lies. What is added later is in the last one."""
+    whole, size = sum(each.size for each in files), 0
+    ends: list[str] = []
+    for each in files[:-1]:
+        size += each.size
+        if size * count >= whole * (len(ends) + 1) and len(ends) < count - 1:
+            ends.append(each.key)
+    bounds = [None, *ends, None]
+    return tuple([after, end] for after, end in itertools.pairwise(bounds))
 
 
 def discover_schema(store: ObjectStore, reading: Reading) -> pa.Schema:
@@ -148,7 +168,8 @@ class FileReader(BatchReader):
     def _begin(self, files: Sequence[StoredFile]) -> Progress:
         state, place, settle = self._state, self._store.place, self._reading.settle
         if settle is None:
-            return FullRefresh(() if is_complete(state) else files, state, place)
+            own = [each for each in files if self._reading.has(each.key)]
+            return FullRefresh(() if is_complete(state) else own, state, place)
         return Incremental(files, state, place, datetime.now(UTC), settle)
 
     @property

@@ -16,6 +16,7 @@ from dsl.lint.rule import Rule as Rule
 from dsl.lint.secret_literal import SecretLiteral
 from dsl.lint.unbounded_loss import UnboundedLoss
 from dsl.lint.undeclared_deletes import UndeclaredDeletes
+from dsl.lint.undivided import Undivided
 
 RULES: tuple[type[Rule], ...] = (
     SecretLiteral,
@@ -29,6 +30,7 @@ RULES: tuple[type[Rule], ...] = (
     PlainTransport,
     OutageRejectsRows,
     UndeclaredDeletes,
+    Undivided,
 )
 
 

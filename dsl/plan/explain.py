@@ -28,6 +28,7 @@ from dsl.plan.physical import (
     Write,
     inputs_of,
 )
+from dsl.streams import grows
 
 _SHORT = 12
 
@@ -199,7 +200,9 @@ def _headline(node: PhysicalNode) -> str:
 
 def _going_on(node: Scan) -> str:
     if node.poll is None:
-        return ""
+        count, at_once = node.policies.partitions or node.policies.parallelism, node.policies.parallelism
+        divided = count > 1 and node.source.capabilities.divides and not grows(node.source)
+        return f", in up to {count} parts, {min(at_once, count)} at a time" if divided else ""
     return ", for ever" if node.request.follow else f", for ever, every {node.poll.total_seconds():g} s"
 
 

@@ -144,11 +144,24 @@ class SourceSuite:
         assert sum(each.rows.num_rows for each in batches) == 10
         assert is_complete(batches[-1].state)
 
-    def test_splits_are_the_whole(self, origin: SourceOrigin) -> None:
-        origin.fill([sample(0, 50)])
-        parts = origin.source().splits(3)
-        assert 1 <= len(parts) <= 3
-        assert as_rows(*(each for part in parts for each in _rows(_read(part)))) == as_rows(sample(0, 50))
+    def test_parts_are_the_whole_and_each_resumes_at_every_batch(self, origin: SourceOrigin) -> None:
+        origin.fill([sample(0, 20), sample(20, 15), sample(35, 15)])
+        source = origin.source()
+        splits = source.splits(3)
+        if not source.capabilities.divides:
+            assert splits == ()
+            return
+        assert 1 < len(splits) <= 3
+        request, rows = ReadRequest(batch_rows=4), []
+        for each in splits:
+            batches = _read(source.part(json.loads(json.dumps(each))), request)
+            assert is_complete(batches[-1].state)
+            rows += _rows(batches)
+            for at, batch in enumerate(batches[:-1]):
+                if batch.state is not None:
+                    rest = _rows(_read(source.part(each), request, batch.state))
+                    assert as_rows(*rest) == as_rows(*_rows(batches[at + 1 :]))
+        assert as_rows(*rows) == as_rows(sample(0, 50))
 
     def test_is_healthy_and_shows_no_secret(self, origin: SourceOrigin) -> None:
         origin.fill([sample(0, 1)])

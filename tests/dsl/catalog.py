@@ -88,7 +88,7 @@ class ShopSource(Source):
     """A table of the shop."""
 
     capabilities: ClassVar[SourceCapabilities] = SourceCapabilities(
-        sync_modes=frozenset({SyncMode.FULL_REFRESH, SyncMode.INCREMENTAL}), projects=True, limits=True
+        sync_modes=frozenset({SyncMode.FULL_REFRESH, SyncMode.INCREMENTAL}), projects=True, limits=True, divides=True
     )
 
     connection: ShopConnection

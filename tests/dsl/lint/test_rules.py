@@ -42,6 +42,7 @@ INDEX = "{type: index, config: {index: users, write_mode: upsert, id_field: ID}}
 BY_KEY = "{type: shop, config: {host: a, table: kept, key: id, write_mode: upsert}}"
 MASK = "{type: mask, config: {rules: [{field: user.email, method: full}]}}"
 
+ANEW = "{type: lake, config: {write_mode: overwrite}}"
 BOUNDED = "dead_letter: {max_rows: 9},"
 FOUND = {
     "an outage that rejects every row": (
@@ -62,6 +63,16 @@ FOUND = {
         _workflow("table: orders, incremental_column: at", destination=BY_KEY),
         _workflow(destination=BY_KEY),
         "W111 at rows that are deleted from",
+    ),
+    "parts of an incremental read": (
+        _workflow(heading="parallelism: 4"),
+        _workflow(),
+        "W112 source 'source' is read incrementally: it is read as a whole",
+    ),
+    "parts that are read one after the other": (
+        _workflow("table: orders", heading="partitions: 4", destination=ANEW),
+        _workflow("table: orders", heading="partitions: 4\n  parallelism: 2", destination=ANEW),
+        "W112 source the 4 parts of 'source' are read one after the other",
     ),
     "a literal secret": (
         _workflow("table: orders, incremental_column: at, password: hunter2"),
