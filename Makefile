@@ -46,6 +46,8 @@ lock: $(filter .uv/bin/uv,$(UV)) ## Resolve the dependencies again and write the
 	  --custom-compile-command 'make lock' --all-extras --group dev pyproject.toml --output-file requirements.lock
 	$(UV) pip compile --quiet --no-config --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate \
 	  --custom-compile-command 'make lock' tests/services.in --output-file tests/services.lock
+	$(UV) pip compile --quiet --no-config --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate \
+	  --custom-compile-command 'make lock' $(RIVALS)/requirements.in --output-file $(RIVALS)/requirements.lock
 
 .svc-venv/.stamp: tests/services.lock tests/kit/install-services tests/kit/azurite/package-lock.json | $(filter .uv/bin/uv,$(UV))
 	tests/kit/install-services $(UV) $(PYTHON)
@@ -74,6 +76,18 @@ TARGETS ?=
 faults: setup services ## Kill, race and cut loads into every destination; KILLS, RACES, CUTS, SEED and TARGETS=a,b choose.
 	$(BIN)/python -W ignore -m tests.faults.campaign --failpoints --kills $(KILLS) --races $(RACES) --cuts $(CUTS) \
 	  --seed $(SEED) $(if $(TARGETS),--targets $(TARGETS)) --json faults.json
+
+RIVALS := benchmarks/bench/rivals
+.bench-venv/.stamp: $(RIVALS)/requirements.lock | $(filter .uv/bin/uv,$(UV))
+	@[ -x .bench-venv/bin/python ] || $(UV) venv --quiet --python $(PYTHON) .bench-venv
+	$(UV) pip sync --quiet --python .bench-venv/bin/python --require-hashes $(RIVALS)/requirements.lock
+	@touch $@
+
+ROWS ?= 5000000
+ROUNDS ?= 3
+.PHONY: bench
+bench: setup services .bench-venv/.stamp ## Measure the workloads beside their limits and the rivals; ROWS and ROUNDS choose.
+	$(BIN)/python -m benchmarks.bench --rows $(ROWS) --rounds $(ROUNDS) --json bench.json --page docs/benchmarks.md
 
 .PHONY: lint
 lint: setup ## Check style, types and who imports whom.

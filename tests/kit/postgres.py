@@ -4,6 +4,7 @@ import re
 import signal
 import subprocess
 import uuid
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -119,11 +120,12 @@ def _initialise(programs: Path, folder: Path) -> None:
     )
 
 
-def start_postgres(*, durable: bool = False) -> PostgresServer:
+def start_postgres(*, durable: bool = False, more: Sequence[str] = ()) -> PostgresServer:
     """Start a server on a free port.
 
     Args:
         durable: Whether it waits for its disk, and may be killed.
+        more: Further settings, `name=value`; they go before its own.
 
     Raises:
         Unavailable: There is no PostgreSQL on this machine, or it does not start; carries its log.
@@ -145,6 +147,7 @@ def start_postgres(*, durable: bool = False) -> PostgresServer:
         f"unix_socket_directories={folder}",
         f"ssl_cert_file={certificates.certificate}",
         f"ssl_key_file={certificates.key}",
+        *more,
     ]
     command: list[str | Path] = [programs / "postgres", "-D", folder / "data"]
     for setting in settings:
