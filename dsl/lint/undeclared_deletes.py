@@ -6,10 +6,10 @@ from collections.abc import Iterator
 
 from dsl.bound import BoundNode, BoundWorkflow
 from dsl.contracts.capabilities import WriteMode
-from dsl.contracts.connectors import Destination
+from dsl.contracts.changes import Deletes
+from dsl.contracts.connectors import Destination, Source
 from dsl.lint.append_repeats import is_incremental
 from dsl.lint.rule import Finding, Rule, upstream
-from dsl.workflow import Role
 
 
 class UndeclaredDeletes(Rule):
@@ -26,11 +26,16 @@ class UndeclaredDeletes(Rule):
         kept = [each for each in workflow.nodes if _keeps_by_key(each)]
         fed = {each.name for node in kept for each in upstream(workflow, node)}
         for node in workflow.nodes:
-            asks = node.role is Role.SOURCE and getattr(node.options, "deletes", "none") is None
-            if asks and node.name in fed and is_incremental(node):
+            if node.name in fed and _says_nothing(node) and is_incremental(node):
                 said = f"rows that are deleted from {node.name!r} stay at the destination, and nobody said whether they may"
                 hint = "write deletes: ignored, or soft_column, full_compare or cdc with write_mode: merge"
                 yield self.found(node.spans.at("incremental_column"), said, hint)
+
+
+def _says_nothing(node: BoundNode) -> bool:
+    options = node.options
+    silent = isinstance(options, Source) and options.tells is Deletes.IGNORED
+    return silent and getattr(options, "deletes", Deletes.IGNORED) is None
 
 
 def _keeps_by_key(node: BoundNode) -> bool:

@@ -138,12 +138,20 @@ def close_quietly(opened: psycopg.Connection[Any]) -> None:
         opened.close()
 
 
+_RETAINED = """
+SELECT slot_name, pg_size_pretty(pg_wal_lsn_diff(
+    CASE WHEN pg_is_in_recovery() THEN pg_last_wal_receive_lsn() ELSE pg_current_wal_lsn() END, restart_lsn))
+FROM pg_replication_slots WHERE plugin = 'pgoutput' AND database = current_database() ORDER BY 1
+"""
+
+
 def server_version(connection: PostgresConnection) -> str:
-    """Returns the server's own words for its version; raises as `connect` does."""
+    """Returns the server's own words for its version, and how much of its log slots retain; raises as `connect` does."""
     opened = connect(connection)
     try:
         row = opened.execute("SHOW server_version").fetchone()
-        return f"PostgreSQL {row[0] if row else 'of unknown version'}"
+        slots = "".join(f"; slot '{name}' retains {size}" for name, size in opened.execute(_RETAINED).fetchall())
+        return f"PostgreSQL {row[0] if row else 'of unknown version'}{slots}"
     except driver.Error as error:
         raise translated(error, place_of(connection)) from error
     finally:

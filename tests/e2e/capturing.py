@@ -10,6 +10,7 @@ from typing import Any, cast
 from dsl.compile import compile_text
 from dsl.contracts.connectors import Source
 from dsl.contracts.failpoints import arm_from
+from engine.context import SystemClock
 from engine.report import RunReport
 from engine.run import run_plan
 from resources.registry import InstalledCatalog
@@ -23,7 +24,9 @@ def run(text: str, **given: Any) -> RunReport:
     schemas = {"source": cast("Source", unasked.bound.node("source").options).discover_schema()}
     (compiled,) = compile_text(text, "flow.yaml", catalog=catalog, environment=os.environ, schemas=schemas)
     with tempfile.TemporaryDirectory() as home:
-        return run_plan(compiled.physical, context(Path(home), **{"checkpoints": Checkpoints(), **given}))
+        return run_plan(
+            compiled.physical, context(Path(home), **{"checkpoints": Checkpoints(), "clock": SystemClock(), **given})
+        )
 
 
 def main() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import psycopg
@@ -88,12 +88,13 @@ def _statement(dice: random.Random) -> str:
     )
 
 
-def test_the_table_ends_equal_under_writers_and_kills(database: PostgresDatabase) -> None:
+@pytest.mark.parametrize("faults", [KILLED[::3], pytest.param(KILLED, marks=pytest.mark.slow)], ids=["some", "all"])
+def test_the_table_ends_equal_under_writers_and_kills(database: PostgresDatabase, faults: Sequence[str]) -> None:
     text = workflow(database)
     database.execute("INSERT INTO orders SELECT n, 'open', n, repeat('o', 3000) FROM generate_series(1, 200) n")
     server = fork_server("tests.e2e.capturing", "resources.postgres.cdc", "resources.postgres.writer")
     with writers(database, 3):
-        for fault in KILLED:
+        for fault in faults:
             place, _, visit = fault.partition("@")
             code, said = server.run(
                 "from tests.e2e.capturing import main; main()",

@@ -322,6 +322,13 @@ def test_an_idle_table_lets_the_server_forget(database: PostgresDatabase, source
     pytest.fail("the slot keeps what nobody needs")
 
 
+def test_a_check_says_what_slots_retain(source: PostgresSource) -> None:
+    batches_of(source)
+    checked = source.connection.check()
+    assert checked.healthy
+    assert "slot 'headrace_public_orders' retains" in checked.details
+
+
 @pytest.mark.parametrize(
     ("prepare", "options", "reason"),
     [
