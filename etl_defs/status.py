@@ -133,9 +133,13 @@ class StatusBoard:
 
     def of(self, workflow: str, run_id: str | None = None) -> list[StatusUpdate]:
         """Returns the rows of a workflow's stages in the order in which they began; those of one run only, if it is named."""
-        found = self._pairs.list(f"{PREFIX}{workflow}/").values()
-        rows = [row for text in found if (row := _decoded(text)) is not None and run_id in {None, row.run_id}]
+        rows = (each for each in self.all(f"{workflow}/") if run_id in {None, each.run_id})
         return sorted(rows, key=lambda each: each.began)
+
+    def all(self, prefix: str = "") -> list[StatusUpdate]:
+        """Returns the rows of every workflow."""
+        found = self._pairs.list(PREFIX + prefix).values()
+        return [row for text in found if (row := _decoded(text)) is not None]
 
 
 def _decoded(text: str) -> StatusUpdate | None:

@@ -13,7 +13,13 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
-from dagster import BetaWarning, DagsterExecutionInterruptedError, DagsterInstance, ExecuteInProcessResult
+from dagster import (
+    BetaWarning,
+    DagsterExecutionInterruptedError,
+    DagsterInstance,
+    DagsterRunStatus,
+    ExecuteInProcessResult,
+)
 from dagster_shared.error import SerializableErrorInfo
 
 from dsl.contracts.errors import FencedError, UnavailableError
@@ -79,9 +85,19 @@ def launch(
         beside: Files whose shared connections the workflow may name.
         tags: Tags of the run.
     """
-    prepare_home()  # first, for the settings say by it where dead letters and exchanges are
-    library = Library(dataclasses.replace(read_settings(), workflows=path), beside=beside)
+    library = library_of(path, beside=beside)
     return launch_job(library, name, library.entry(name).title, progress, tags=tags)
+
+
+def library_of(path: Path, *, beside: Iterable[Path] = ()) -> Library:
+    """Returns the library of one file.
+
+    Args:
+        path: The file.
+        beside: Files whose shared connections its workflows may name.
+    """
+    prepare_home()  # first, for the settings say by it where dead letters and exchanges are
+    return Library(dataclasses.replace(read_settings(), workflows=path), beside=beside)
 
 
 def launch_job(
@@ -115,7 +131,10 @@ def launch_job(
         )
         errors = [] if result.success else _errors(result)
         ending = Ending.FINISHED if result.success else _ending(errors)
-        if ending is Ending.INTERRUPTED:
+        ended = instance.get_run_by_id(result.run_id)
+        if ended is not None and ended.status is DagsterRunStatus.CANCELED:
+            ending = Ending.INTERRUPTED  # by somebody else
+        elif ending is Ending.INTERRUPTED:
             instance.report_run_canceled(result.dagster_run, "Interrupted at the terminal that it was started from.")
     report = RunReport(title, result.run_id, tuple(progress.reports), time.monotonic() - began)
     fault = "\n".join(dict.fromkeys(filter(None, map(_sentence, errors))))
@@ -126,7 +145,7 @@ def _errors(result: ExecuteInProcessResult) -> list[SerializableErrorInfo]:
     """Returns what made the stages fail; what made the run fail where it came to no stage."""
     steps = [each.step_failure_data for each in result.all_events if each.is_step_failure]
     found = [each.error for each in steps if each.error is not None]
-    runs = [each.job_failure_data for each in result.all_events if each.is_job_event and each.is_failure]
+    runs = [each.job_failure_data for each in result.all_events if each.event_type is DagsterEventType.RUN_FAILURE]
     return [_cause(each) for each in found or [each.error for each in runs if each.error is not None]]
 
 

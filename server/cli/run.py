@@ -13,6 +13,7 @@ from server.cli.exits import Exit
 from server.cli.outcomes import json_option, print_json
 
 if TYPE_CHECKING:
+    from etl_defs.library import Library
     from server.progress import Progress
     from server.runs import Launched
 
@@ -46,14 +47,21 @@ def run(path: str, name: str | None, nodes: bool, as_json: bool) -> int:
     """
     # Loads Dagster, which a document that does not compile never needs.
     one = compile_one(path, name)
+    from server.runs import library_of
+
+    library = library_of(Path(path), beside=neighbours(Path(path)))
+    return run_and_show(library, one.compiled.workflow.dagster_name, nodes=nodes, as_json=as_json)
+
+
+def run_and_show(library: Library, name: str, *, nodes: bool, as_json: bool) -> int:
+    """Runs a workflow of a library by its Dagster name, shows it, and returns the exit code."""
     from server.progress import Progress
-    from server.runs import launch
+    from server.runs import launch_job
     from server.tables import print_nodes, print_report
 
-    workflow, physical = one.compiled.workflow, one.compiled.physical
-    progress = Progress(tuple(each.id for each in physical.stages))
+    progress = Progress(tuple(each.id for each in library.compiled(name).physical.stages))
     with progress.on_stderr(quiet=as_json):
-        done = launch(Path(path), workflow.dagster_name, progress, beside=neighbours(Path(path)))
+        done = launch_job(library, name, library.entry(name).title, progress)
     code = CODES[done.ending]
     if as_json:
         print_json(_as_json(done, progress, code))
