@@ -232,6 +232,15 @@ class ServerProcess:
                 os.kill(pid, signal.SIGKILL)
         self._process.wait()
 
+    def processor(self) -> float:
+        """Return the seconds of a processor that the server and all it has started have used."""
+        ticks = 0
+        for pid in (self._process.pid, *_descendants(self._process.pid)):
+            # What has ended is counted with its parent; see proc_pid_stat(5) for the places.
+            spent = Path(f"/proc/{pid}/stat").read_text(encoding="ascii").rpartition(")")[2].split()
+            ticks += sum(map(int, spent[11:15]))
+        return ticks / os.sysconf("SC_CLK_TCK")
+
     def restart(self) -> None:
         """Start the server again where it was; `wait_until` says when it answers."""
         self._process = self._started()
