@@ -15,6 +15,7 @@ from pathlib import Path
 
 from dagster import (
     BetaWarning,
+    DagsterEventType,
     DagsterExecutionInterruptedError,
     DagsterInstance,
     DagsterRunStatus,

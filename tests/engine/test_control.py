@@ -253,3 +253,50 @@ def test_cancelling_while_the_channels_are_full_ends_at_once(home: Path) -> None
     root = chunk(stream({"a": chunk(scan(tape), CAST)}, "SELECT id, n FROM a"), "SELECT id FROM input", nodes=("x",))
     with pytest.raises(FatalError, match="read-only"):
         run_stage(stage(root, Table(before=fail)), context(home))
+
+
+@pytest.mark.parametrize("now", [True, False])
+@pytest.mark.parametrize("wish", ["stop", "pause"])
+def test_a_destination_that_does_not_answer_does_not_keep_a_stage(home: Path, wish: str, *, now: bool) -> None:
+    """It hangs inside a write: the stage is left at its last commit, and the next run brings the rest, once."""
+    control, table, hangs, go = Control(), Table(), threading.Event(), threading.Event()
+
+    def hang(point: str) -> None:
+        if point == "write" and len(table.commits) == 2:
+            hangs.set()
+            assert go.wait(WAIT * 3)
+
+    def ask() -> None:
+        if now:
+            control.stop(now=True)
+        else:
+            getattr(control, wish)()
+
+    table.before = hang
+    grace = timedelta(seconds=60 if now else 0.2)
+    given = context(home, control=control, grace=grace)
+    _beside(lambda: hangs.wait(WAIT), ask)
+    report = run_stage(stage(scan(Tape(numbers(30), batch=3)), table, policies(epoch=3)), given)
+    expected = StageOutcome.PAUSED if wish == "pause" and not now else StageOutcome.STOPPED
+    assert (report.outcome, report.epochs, report.epoch) == (expected, 2, 2)
+    assert report.reconciliation.written == len(table.ids()) == 6
+    go.set()
+    _until_alone()
+    table.before = lambda _: None
+    run_stage(stage(scan(Tape(numbers(30), batch=3)), table), replace(given, control=Control(), run_id="run-2"))
+    assert table.ids() == list(range(30))
+
+
+def _until_alone() -> None:
+    """Waits until the stage that was left has let go."""
+    end = time.monotonic() + WAIT
+    while any(each.name.startswith("headrace-") for each in threading.enumerate()):
+        assert time.monotonic() < end
+        time.sleep(0.01)
+
+
+def test_a_run_that_is_to_end_opens_no_further_stage(home: Path) -> None:
+    control, tape = Control(), Tape(numbers(3))
+    control.pause()
+    report = run_stage(stage(scan(tape), Table()), context(home, control=control))
+    assert (report.outcome, report.epochs, report.nodes, tape.opened) == (StageOutcome.PAUSED, 0, (), [])
