@@ -137,7 +137,10 @@ def die_with_parent(death_signal: int, parent: int) -> Callable[[], None]:
 
 
 def _descendants(pid: int) -> list[int]:
-    children = Path(f"/proc/{pid}/task/{pid}/children").read_text(encoding="ascii").split()
+    try:
+        children = Path(f"/proc/{pid}/task/{pid}/children").read_text(encoding="ascii").split()
+    except (FileNotFoundError, ProcessLookupError):  # it has ended since
+        return []
     return [each for child in map(int, children) for each in (child, *_descendants(child))]
 
 
@@ -235,10 +238,11 @@ class ServerProcess:
     def processor(self) -> float:
         """Return the seconds of a processor that the server and all it has started have used."""
         ticks = 0
-        for pid in (self._process.pid, *_descendants(self._process.pid)):
+        for pid in (*_descendants(self._process.pid), self._process.pid):
             # What has ended is counted with its parent; see proc_pid_stat(5) for the places.
-            spent = Path(f"/proc/{pid}/stat").read_text(encoding="ascii").rpartition(")")[2].split()
-            ticks += sum(map(int, spent[11:15]))
+            with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+                spent = Path(f"/proc/{pid}/stat").read_text(encoding="ascii").rpartition(")")[2].split()
+                ticks += sum(map(int, spent[11:15]))
         return ticks / os.sysconf("SC_CLK_TCK")
 
     def restart(self) -> None:
