@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterable, Iterator
+from datetime import timedelta
 
 import click
 
@@ -22,7 +23,7 @@ from dsl.workflow import Declaration, Workflow
 from server.cli.exits import Exit
 from server.cli.main import cli
 from server.cli.outcomes import code_of
-from server.reference import OptionRow, attribute_rows, column_types, option_rows, promise_of, prose_of
+from server.reference import OptionRow, attribute_rows, column_types, duration, option_rows, promise_of, prose_of
 
 NOTICE = "<!-- Written by `make docs` from the specs: change those, not this page. -->\n"
 _LANGUAGE = (
@@ -135,7 +136,8 @@ def _plain_policies() -> Iterator[tuple[str, str]]:
     for each in dataclasses.fields(Policies):
         if each.name not in BLOCKS:
             key = f"`{each.name}`: {words}" if each.name == "on_error" else f"`{each.name}`"
-            yield key, "" if each.default is None else f"`{each.default}`"
+            default = duration(each.default) if isinstance(each.default, timedelta) else each.default
+            yield key, "" if default is None else f"`{default}`"
 
 
 def _processors() -> Iterator[str]:

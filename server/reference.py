@@ -198,13 +198,14 @@ def _default(option: Option) -> str:
     if isinstance(value, tuple):
         return ", ".join(map(str, value))
     if isinstance(value, timedelta):
-        return _duration(value)
+        return duration(value)
     if isinstance(value, bool):
         return str(value).lower()
     return _size(value) if option.unit == "size" and isinstance(value, int) else str(value)
 
 
-def _duration(value: timedelta) -> str:
+def duration(value: timedelta) -> str:
+    """Returns a duration as it would stand in a document."""
     seconds = value.total_seconds()
     for unit, length in (("d", 86_400), ("h", 3600), ("m", 60)):
         if seconds >= length and seconds % length == 0:
