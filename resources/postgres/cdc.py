@@ -202,7 +202,7 @@ class ChangeReader(BatchReader):
         try:
             held.take(message)
         except TableChangedError as changed:
-            if held.torn:
+            if held.buffer.torn:
                 hint = "run it again: it knows the columns then"
                 raise SchemaError(
                     f"within a large transaction, {changed}", where=self._table.where, hint=hint
@@ -211,11 +211,10 @@ class ChangeReader(BatchReader):
         return True
 
     def _passed_on(self, held: Translator, *, all_of_it: bool) -> Iterator[Batch]:
-        for rows, place in held.ready(all_of_it=all_of_it):
+        for rows, whole in held.buffer.ready(all_of_it=all_of_it):
             self._rejected.extend(held.rejections())
-            reached = {} if place is None else self._place(place)
-            self._state = advance(self._state, rows.num_rows, rows.nbytes, **reached)
-            yield Batch(rows, None if place is None else self._state)
+            self._state = advance(self._state, rows.num_rows, rows.nbytes, **(self._place(held.place) if whole else {}))
+            yield Batch(rows, self._state if whole else None)
 
     def _still(self, held: Translator) -> Batch:
         """Returns a batch without rows: nothing has come, but the place has moved, and with it what the server must keep."""

@@ -7,7 +7,7 @@ the log holds that (REPLICA IDENTITY FULL), and else from the table as it is now
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any, Final
 
 import resources.postgres.client  # isort: skip  # noqa: F401 - first, for it says how to get the driver
@@ -17,6 +17,7 @@ import pyarrow as pa
 from dsl.contracts.changes import Operation, with_operation
 from dsl.contracts.connectors import ReadRequest
 from dsl.contracts.rows import Rejection
+from resources.change_buffer import ChangeBuffer
 from resources.postgres.pgoutput import (
     UNCHANGED,
     Begin,
@@ -55,20 +56,18 @@ class Translator:
     Attributes:
         place: The place in the log up to which every whole transaction was taken.
         inside: Whether a transaction is under way.
-        torn: Whether rows of it have been passed on.
+        buffer: The rows.
     """
 
     def __init__(
         self, opened: psycopg.Connection[Any], table: Watched, request: ReadRequest, *, tells: bool, place: int
     ) -> None:
-        self._opened, self._table, self._request, self._tells = opened, table, request, tells
+        self._opened, self._table, self._tells = opened, table, tells
         self._schema = with_operation(table.schema) if tells else table.schema
         self._begin_at, self.place = place, place
-        self.inside = self.torn = False
-        self._repeated = self._closes = False
-        self._whole: list[Texts] = []
-        self._open: list[Texts] = []
-        self._sizes = [0, 0]
+        self.inside = False
+        self._repeated = False
+        self.buffer: ChangeBuffer[Texts] = ChangeBuffer(request, self._batch)
         self._rejected: list[Rejection] = []
         self._relation: Relation | None = None
         self._at: list[int | None] = []
@@ -83,7 +82,8 @@ class Translator:
         if isinstance(message, Begin):
             self.inside, self._repeated = True, message.commit < self._begin_at
         elif isinstance(message, Commit):
-            self._commit(message.end)
+            self.buffer.commit()
+            self.inside, self.place = False, max(self.place, message.end)
         elif isinstance(message, Relation):
             if (message.schema, message.name) == (self._table.name.schema, self._table.name.name):
                 self._describe(message)
@@ -98,13 +98,6 @@ class Translator:
         if not self.inside:
             self.place = max(self.place, end)
 
-    def _commit(self, end: int) -> None:
-        self._whole += self._open
-        self._sizes = [self._sizes[0] + self._sizes[1], 0]
-        self._closes, self.torn = self.torn or self._closes, False
-        self._open, self.inside = [], False
-        self.place = max(self.place, end)
-
     def _describe(self, relation: Relation) -> None:
         """Finds the reader's columns in the log's rows, which are those of the table at that place in the log."""
         known, now = self._table.types, None
@@ -114,11 +107,11 @@ class Translator:
             now = types_now(self._opened, self._table.id) if now is None else now
             wanted = name in self._table.schema.names or (name not in known and name in now)
             if wanted and now.get(name) != known.get(name):
-                self._open = []
+                self.buffer.drop()
                 raise TableChangedError(f"column '{name}' was added or changed its type")
         for name in self._table.schema.names:
             if name not in relation.columns and name not in types_now(self._opened, self._table.id):
-                self._open = []
+                self.buffer.drop()
                 raise TableChangedError(f"column '{name}' was dropped")
         self._relation = relation
         places = {name: at for at, name in enumerate(relation.columns)}
@@ -173,34 +166,7 @@ class Translator:
         gone = operation in {Operation.DELETE, Operation.TRUNCATE}
         if self._repeated or (gone and not self._tells):
             return
-        self._open.append([*texts, operation.encode()] if self._tells else texts)
-        self._sizes[1] += _size_of(texts)
-
-    def ready(self, *, all_of_it: bool) -> Iterator[tuple[pa.RecordBatch, int | None]]:
-        """Yields batches that are full, with the place behind them; None for a piece of a transaction that is under way.
-
-        Args:
-            all_of_it: Whether whole transactions are passed on however few rows they have.
-        """
-        while self._whole and (all_of_it or self._full(len(self._whole) + len(self._open), sum(self._sizes))):
-            rows, self._whole = self._cut(self._whole)
-            last = not self._whole
-            self._sizes[0] = sum(map(_size_of, self._whole))
-            self._closes = self._closes and not last
-            yield self._batch(rows), self.place if last else None
-        if self._closes and not self._whole and not self.torn:
-            self._closes = False
-            yield self._batch([]), self.place
-        if self._full(len(self._open), self._sizes[1]):
-            rows, self._open = self._open, []
-            self._sizes[1], self.torn = 0, True
-            yield self._batch(rows), None
-
-    def _cut(self, rows: list[Texts]) -> tuple[list[Texts], list[Texts]]:
-        return rows[: self._request.batch_rows], rows[self._request.batch_rows :]
-
-    def _full(self, count: int, size: int) -> bool:
-        return count >= self._request.batch_rows or size >= self._request.batch_bytes
+        self.buffer.add([*texts, operation.encode()] if self._tells else texts, _size_of(texts))
 
     def rejections(self) -> Sequence[Rejection]:
         """Hands over the rows that could not be decoded since the last call."""
