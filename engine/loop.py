@@ -25,6 +25,7 @@ from engine.epoch import Committer, Epoch
 from engine.events import Teller, Watch
 from engine.flow import Flow, combined, part, same_place
 from engine.guard import Guard
+from engine.identity import identity_of
 from engine.isolate import isolate
 from engine.opening import OpenTree
 from engine.report import StageOutcome
@@ -81,6 +82,7 @@ class StageLoop:
         self._node_policies = dict(_policies_of(self.stage.root))
         self._watch = Watch(self._teller)
         self._copies = Copies(self.token, self.context, self._teller)
+        self._identity = identity_of(self.stage)
         self._leave_by: datetime | None = None
         self._committed = 0
 
@@ -223,7 +225,7 @@ class StageLoop:
     def _commit(self, epoch: Epoch, *, final: bool) -> None:
         self._check_budget(epoch, ended=final)
         # The run's id tells a retry of this very run that nothing is left to do; a later run starts a refresh over.
-        state: State = {**(epoch.state or {}), "final": final, "run": self.context.run_id}
+        state: State = {**(epoch.state or {}), **self._identity, "final": final, "run": self.context.run_id}
         rejected = sum(each.rejected for each in epoch.ledger.counts.values())
         self.committer.prepare(epoch)
         self.tree.settle(state)

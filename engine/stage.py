@@ -20,6 +20,7 @@ from engine.epoch import Committer
 from engine.events import Teller
 from engine.exchange import ExchangeDestination
 from engine.guard import Guard
+from engine.identity import carried_over, copy_of_here
 from engine.loop import StageLoop, writer_key
 from engine.opening import Opener, OpenReader, OpenTree
 from engine.operators.relational import Limits, Session
@@ -109,7 +110,7 @@ class Attempt:
         tree = self._tree = self._opener.open(self.stage)
         stack.callback(tree.close)
         # Before the fence: who is overtaken behind it must not take what the other run has left since for its own.
-        copy = self.context.checkpoints.get(self.token.key)
+        copy = copy_of_here(self.stage, self.context.checkpoints.get(self.token.key), self._teller)
         letters = letters_for(self.context.dead_letters, self.context.dead_letter_destination, self.token)
         stack.callback(letters.close)
         with self._guard.writing():
@@ -118,6 +119,7 @@ class Attempt:
         _FENCED.reach()
         checkpoint.reconcile(self.token, copy, committed, self.context)
         _COMPARED.reach()
+        committed = carried_over(self.stage, committed, self.token.key, self._teller)
         state, epoch = (None, 0) if committed is None else (committed.state, committed.epoch)
         tree.resume(state)
         self._note_start(tree, committed)
