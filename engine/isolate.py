@@ -12,6 +12,8 @@ from dsl.contracts.errors import FatalError, RejectedRows
 from dsl.contracts.rows import Rejection
 
 R = TypeVar("R")
+DENSE = 4
+"""Rows at fault one after another, after which the next one is tried alone before the rest: halving asks twice for each."""
 
 
 @dataclass
@@ -42,12 +44,12 @@ def isolate(rows: pa.RecordBatch, work: Callable[[pa.RecordBatch], R], ended: Ca
         ended: Raises when the run should end; asked before each part.
     """
     found: Isolated[R] = Isolated()
-    parts = [_Part(rows)]
+    parts, streak = [_Part(rows)], 0
     while parts:
         ended()
         part = parts.pop()
-        if part.at_fault and part.rows.num_rows > 1:
-            parts += part.halves()
+        if part.rows.num_rows > 1 and (part.at_fault or streak >= DENSE):
+            parts += part.first_and_rest() if streak >= DENSE else part.halves()
             continue
         try:
             found.results.append(work(part.rows))
@@ -59,9 +61,11 @@ def isolate(rows: pa.RecordBatch, work: Callable[[pa.RecordBatch], R], ended: Ca
                 parts.append(_Part(part.rows.take(pa.array(rest, pa.int64()))))
             elif part.rows.num_rows <= 1:
                 found.faults.append((part.rows, error))
+                streak += 1
             else:
                 parts += part.halves()
         else:
+            streak = 0
             if part.is_left:
                 # Both halves together failed and this one did not: the other need not be tried as a whole.
                 parts[-1].at_fault = True
@@ -75,9 +79,15 @@ class _Part:
     at_fault: bool = False
 
     def halves(self) -> list[_Part]:
-        """Both halves, the left one last, because the last is taken first."""
-        half = self.rows.num_rows // 2
-        return [_Part(self.rows.slice(half)), _Part(self.rows.slice(0, half), is_left=True)]
+        """Both halves of a part that is known to be at fault, the left one last, because the last is taken first."""
+        return self._cut(self.rows.num_rows // 2, at_fault=True)
+
+    def first_and_rest(self) -> list[_Part]:
+        """The first row last; that it is well says nothing of the others unless the part is known to be at fault."""
+        return self._cut(1, at_fault=self.at_fault)
+
+    def _cut(self, place: int, *, at_fault: bool) -> list[_Part]:
+        return [_Part(self.rows.slice(place)), _Part(self.rows.slice(0, place), is_left=at_fault)]
 
 
 def _checked(error: RejectedRows, count: int) -> set[int]:

@@ -50,9 +50,17 @@ def _going_on() -> None:
     return None
 
 
+def _some(draw_from: int) -> st.SearchStrategy[set[int]]:
+    """Single rows, and stretches of them."""
+    stretches = st.builds(
+        lambda start, size: set(range(start, start + size)), st.integers(0, draw_from), st.integers(1, 40)
+    )
+    return st.lists(st.one_of(stretches, st.sets(st.integers(0, draw_from)))).map(lambda sets: set[int]().union(*sets))
+
+
 @given(
     count=st.integers(0, 300),
-    poison=st.sets(st.integers(0, 299)),
+    poison=_some(299),
     names=st.sampled_from([0, 1, 3, 1000]),
 )
 def test_exactly_the_rows_at_fault_are_found(count: int, poison: set[int], names: int) -> None:
@@ -72,11 +80,11 @@ def test_one_in_a_million_costs_twice_the_halvings() -> None:
     assert work.calls <= 1.6 * math.log2(2**20) + 1
 
 
-def test_all_of_them_cost_two_calls_a_row_and_names_cost_two_in_all() -> None:
+def test_all_of_them_cost_a_call_a_row_and_names_cost_two_in_all() -> None:
     every = set(range(256))
     work = Refusing(every)
     assert len(isolate(_batch(256), work, _going_on).faults) == 256
-    assert work.calls < 2 * 256
+    assert work.calls <= 256 + 2 * math.log2(256)
     naming = Refusing({1, 9, 200}, names=1000)
     assert len(isolate(_batch(256), naming, _going_on).faults) == 3
     assert naming.calls == 2
