@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TypeAlias
 
 import pyarrow as pa
 
+from dsl.contracts.changes import Deletes
 from dsl.contracts.connectors import ReadRequest, Source
 from dsl.contracts.state import Json, State
 from dsl.plan.physical import (
@@ -186,7 +187,7 @@ class Opener:
         limit = node.policies.rate_limit
         pace = Pace(limit, self.context.clock, self.shop.tools.ended) if limit is not None and limit.rows else None
         leaf: OpenReader
-        if isinstance(node, Scan) and node.poll is None and source.capabilities.divides:
+        if isinstance(node, Scan) and node.poll is None and _divides(source):
             leaf = OpenSplits(self.shop.crew, reading, self._division(node, full, reading, pace))
         else:
             leaf = OpenLeaf(self.shop.crew, reading, Numbering(self.shop.key, key, node.policies), pace)
@@ -203,13 +204,22 @@ class Opener:
             self.asked = ""
             return found
 
+        shared = [node.source]
+
+        @contextmanager
+        def together() -> Iterator[None]:
+            with node.source.together() as shared[0]:
+                yield
+
         def leaf(split: Json) -> OpenLeaf:
-            source = node.source if split is None else node.source.part(split)
-            key = self.shop.key if split is None else f"{self.shop.key}#{json.dumps(split, sort_keys=True)}"
-            own = replace(reading, open=partial(source.read, request))
+            if split is None:
+                return OpenLeaf(self.shop.crew, reading, Numbering(self.shop.key, reading.key, node.policies), pace)
+            key = f"{self.shop.key}#{json.dumps(split, sort_keys=True)}"
+            # What the parts share is there by the time that the first of them is read.
+            own = replace(reading, open=lambda state: shared[0].part(split).read(request, state))
             return OpenLeaf(self.shop.crew, own, Numbering(key, reading.key, node.policies), pace)
 
-        return Division(parts, leaf, node.policies.parallelism)
+        return Division(parts, leaf, together, node.policies.parallelism)
 
 
 def leaf_keys(root: PhysicalNode) -> dict[str, Scan | ExchangeScan]:
@@ -239,6 +249,11 @@ def known_schema(source: Source, request: ReadRequest, planned: pa.Schema | None
     if request.columns is not None:
         found = pa.schema([found.field(each) for each in request.columns if each in found.names])
     return resolved(planned, found, where)
+
+
+def _divides(source: Source) -> bool:
+    """Whether a source may be read in parts; changes keep their order."""
+    return source.capabilities.divides and source.tells is Deletes.IGNORED
 
 
 def _restarted(node: OpenNode) -> bool:

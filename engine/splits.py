@@ -7,6 +7,7 @@ import json
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -26,11 +27,13 @@ class Division:
     Attributes:
         parts: Asks the source for its parts.
         leaf: Opens the reader of one part; of the whole for None.
+        together: Holds open what the readers of parts share.
         at_once: How many parts are read at a time.
     """
 
     parts: Callable[[], Sequence[Json]]
     leaf: Callable[[Json], OpenLeaf]
+    together: Callable[[], AbstractContextManager[None]]
     at_once: int
 
 
@@ -62,7 +65,8 @@ class OpenSplits(OpenNode):
         self._parts: list[_Part] = []
         self._whole: OpenLeaf | None = None
         self._turn = threading.Lock()
-        self._left = 0
+        self._left, self._ended = 0, threading.Event()
+        self._error: BaseException | None = None
         self.complete = self.restarted = False
 
     def resume(self, state: State | None) -> None:
@@ -93,7 +97,7 @@ class OpenSplits(OpenNode):
     @property
     def error(self) -> BaseException | None:
         """What the first reader that failed did so with."""
-        return next((each.error for each in self.leaves if each.error is not None), None)
+        return next((each.error for each in self.leaves if each.error is not None), self._error)
 
     @property
     def late(self) -> bool:
@@ -125,13 +129,24 @@ class OpenSplits(OpenNode):
             return self._whole.channel()
         out = new_channel(self._crew)
         waiting = deque(each for each in self._parts if not is_complete(each.state))
-        workers = min(self._division.at_once, len(waiting))
-        self._left = workers
-        if not workers:
+        if waiting:
+            self._crew.start(f"headrace-{self.key}", lambda: self._read(waiting, out))
+        else:
             out.end()
-        for number in range(workers):
-            self._crew.start(f"headrace-{self.key}-{number}", lambda: self._work(waiting, out))
         return out
+
+    def _read(self, waiting: deque[_Part], out: Channel[Flow]) -> None:
+        try:
+            with self._division.together():
+                self._left = min(self._division.at_once, len(waiting))
+                for number in range(self._left):
+                    self._crew.start(f"headrace-{self.key}-{number}", lambda: self._work(waiting, out))
+                self._ended.wait()
+        except BaseException as error:  # noqa: BLE001 - carried to the thread that waits for it
+            self._error = error
+            out.end(error)
+        else:
+            out.end()
 
     def _work(self, waiting: deque[_Part], out: Channel[Flow]) -> None:
         try:
@@ -144,7 +159,7 @@ class OpenSplits(OpenNode):
         with self._turn:
             self._left -= 1
             if not self._left:
-                out.end()
+                self._ended.set()
 
     def _send(self, each: _Part, out: Channel[Flow]) -> None:
         for page in _pages(each.leaf.channel()):

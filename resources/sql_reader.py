@@ -171,6 +171,21 @@ class Incremental:
 
 
 @dataclass(frozen=True)
+class Range:
+    """A part of a table.
+
+    Attributes:
+        column: The first column of its key.
+        after: The rows have a value behind this one; None from the first row on.
+        end: They have a value up to this one; None to the last row.
+    """
+
+    column: str
+    after: str | None
+    end: str | None
+
+
+@dataclass(frozen=True)
 class _Start:
     """The lower end of a window.
 
@@ -194,6 +209,7 @@ class SqlReader(BatchReader):
         state: Where to resume.
         key: The key's columns, for a full refresh that can be resumed.
         incremental: How to read incrementally, or None.
+        within: Of a full refresh only the rows behind the first value of a column, up to the second one; None for no bound.
     """
 
     def __init__(
@@ -204,7 +220,9 @@ class SqlReader(BatchReader):
         *,
         key: tuple[str, ...] = (),
         incremental: Incremental | None = None,
+        within: Range | None = None,
     ) -> None:
+        self._within = within
         self._scanner, self._limit = scanner, request.limit
         self._state = None if is_complete(state) else state
         self._key, self._incremental = key, incremental
@@ -276,6 +294,9 @@ class SqlReader(BatchReader):
                 hint="give the table its key back, or delete the state and read it from the start",
             )
         condition, parameters = self._after(self._key, after) if after else ("", ())
+        if self._within is not None:
+            bounds, more = self._bounds(self._within)
+            condition, parameters = " AND ".join(filter(None, (condition, bounds))), (*parameters, *more)
         yield Pass(condition, parameters, self._key, bool(self._key), unique=True, done=lambda: _COMPLETE)
 
     def _windows(self, how: Incremental) -> Iterator[Pass]:
@@ -394,6 +415,13 @@ class SqlReader(BatchReader):
                     where=self._scanner.where,
                     hint="set null_cursor: include_once, or give them a value",
                 )
+
+    def _bounds(self, within: Range) -> tuple[str, tuple[Any, ...]]:
+        column = within.column
+        name, place = self._scanner.quoted(column), self._scanner.placeholder(column)
+        ends = [(sign, text) for sign, text in ((">", within.after), ("<=", within.end)) if text is not None]
+        condition = " AND ".join(f"{name} {sign} {place}" for sign, _ in ends)
+        return condition, tuple(self._scanner.parameter(column, text) for _, text in ends)
 
     def _after(self, columns: Sequence[str], texts: Sequence[str]) -> tuple[str, tuple[Any, ...]]:
         """Returns the condition that a row stands after another in the order of some columns."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from types import TracebackType
@@ -269,6 +270,14 @@ class Source(ABC):
         """Returns the source of one of the parts that `splits` gave, in this run or an earlier one."""
         del split
         return self
+
+    def together(self) -> AbstractContextManager[Source]:
+        """Opens what the parts share while they are read, such as a snapshot; yields the source whose `part`s see it.
+
+        Raises:
+            UnavailableError: The system cannot be reached.
+        """
+        return nullcontext(self)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import resources.postgres.client  # isort: skip  # noqa: F401 - first, for it says how to get the driver
@@ -26,7 +27,7 @@ from resources.postgres.client import (
 from resources.postgres.copying import Column, Copying
 from resources.postgres.types import field_of
 from resources.sql import TableName, quoted, suggestion
-from resources.sql_reader import SEEN_LIMIT, Bound, Chunk, Incremental, Pass, Scanner, SqlReader
+from resources.sql_reader import SEEN_LIMIT, Bound, Chunk, Incremental, Pass, Range, Scanner, SqlReader
 
 if TYPE_CHECKING:
     from resources.postgres.resource import PostgresSource
@@ -53,6 +54,8 @@ WHERE locktype = 'relation' AND relation = %s::oid AND pid <> pg_backend_pid() A
   AND mode IN ('RowExclusiveLock', 'ShareUpdateExclusiveLock', 'ShareRowExclusiveLock', 'ExclusiveLock', 'AccessExclusiveLock')
   AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
 """
+_PAGES = "SELECT GREATEST(relpages, 1) FROM pg_class WHERE oid = %s"
+_SAMPLED_PAGES = 2_000
 _TIMES = {1082, 1114, 1184}
 _WAIT_ROUNDS = 600
 
@@ -98,7 +101,56 @@ def open_reader(
     how = None
     if source.incremental_column is not None:
         how = Incremental(source.incremental_column, relation.key, source.null_cursor, source.initial_value)
-    return SqlReader(scanner, request, state, key=relation.key, incremental=how)
+    within = None if source.within is None else Range(relation.key[0], *source.within)
+    return SqlReader(scanner, request, state, key=relation.key, incremental=how, within=within)
+
+
+def divided(source: PostgresSource, count: int) -> list[str]:
+    """Returns the values of the first key column at which a table is divided into at most so many parts, in order.
+
+    Raises:
+        SchemaError: A table or column is not there.
+        UnavailableError: The server cannot be reached.
+    """
+    opened = connect(source.connection)
+    try:
+        relation = _Relation(opened, source, None)
+        # A column that is only said to be a key may be NULL, and NULL is in no range.
+        if relation.table_id is None or not relation.key or source.primary_key:
+            return []
+        row = opened.execute(_PAGES, (relation.table_id,)).fetchone()
+        share = min(100.0, 100 * _SAMPLED_PAGES / max(1, row[0] if row else 1))
+        column = quoted(relation.key[0])
+        marks = ", ".join(str(each / count) for each in range(1, count))
+        found = opened.execute(
+            f"SELECT unnest(percentile_disc(ARRAY[{marks}]) WITHIN GROUP (ORDER BY {column}))::text "
+            f"FROM {relation.from_} TABLESAMPLE SYSTEM ({share:.6f})".encode()
+        ).fetchall()
+        return list(dict.fromkeys(str(each[0]) for each in found if each[0] is not None))
+    except psycopg.Error as error:
+        raise translated(error, place_of(source.connection)) from error
+    finally:
+        close_quietly(opened)
+
+
+@contextmanager
+def exported(source: PostgresSource) -> Iterator[str]:
+    """Holds a snapshot open that other sessions may read; yields its name.
+
+    Raises:
+        UnavailableError: The server cannot be reached.
+    """
+    opened = connect(source.connection)
+    try:
+        opened.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
+        row = opened.execute("SELECT pg_export_snapshot()").fetchone()
+    except psycopg.Error as error:
+        close_quietly(opened)
+        raise translated(error, place_of(source.connection)) from error
+    try:
+        yield "" if row is None else str(row[0])
+    finally:
+        close_quietly(opened)
 
 
 class _Relation:

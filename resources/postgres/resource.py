@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
+from itertools import pairwise
 from typing import ClassVar
 
 import pyarrow as pa
@@ -35,7 +38,7 @@ from dsl.contracts.connectors import (
 from dsl.contracts.errors import HeadraceError
 from dsl.contracts.secret import Secret
 from dsl.contracts.spec import OptionError, option
-from dsl.contracts.state import State
+from dsl.contracts.state import Json, State
 from resources.sql import NullCursor, SchemaEvolution, TableName, Tls, check_reading, check_writing
 from resources.sql_deletes import DeletionOptions, check_cdc, check_deletes, telling, told_schema
 
@@ -88,12 +91,16 @@ class PostgresSource(DeletionOptions, Source):
     """A table or a query, read by COPY.
 
     A full refresh of a table with a primary key resumes after any batch; the rows that follow come from a newer
-    snapshot. An incremental read stops below the start of the oldest open transaction, so that what commits late is not
-    lost; that needs the right to see other sessions (`GRANT pg_monitor`), or `lag`.
+    snapshot. It can be divided (`partitions`) by ranges of the key's first column, which are all read in one snapshot.
+    An incremental read stops below the start of the oldest open transaction, so that what commits late is not lost; that
+    needs the right to see other sessions (`GRANT pg_monitor`), or `lag`.
     """
 
     capabilities: ClassVar[SourceCapabilities] = SourceCapabilities(
-        sync_modes=frozenset({SyncMode.FULL_REFRESH, SyncMode.INCREMENTAL, SyncMode.CDC}), projects=True, limits=True
+        sync_modes=frozenset({SyncMode.FULL_REFRESH, SyncMode.INCREMENTAL, SyncMode.CDC}),
+        projects=True,
+        limits=True,
+        divides=True,
     )
 
     connection: PostgresConnection
@@ -134,6 +141,9 @@ class PostgresSource(DeletionOptions, Source):
         doc="The publication of cdc that holds the table; named after it, and made, if absent.",
         advanced=True,
     )
+
+    within: tuple[str | None, str | None] | None = dataclasses.field(default=None, repr=False)
+    snapshot: str = dataclasses.field(default="", repr=False)
 
     def __post_init__(self) -> None:
         check_reading(self.table, self.query)
@@ -177,7 +187,27 @@ class PostgresSource(DeletionOptions, Source):
             return open_changes(self, request, state)
         from resources.postgres.reader import open_reader
 
-        return telling(self, request, state, open_reader)
+        return telling(self, request, state, partial(open_reader, snapshot=self.snapshot))
+
+    def splits(self, count: int) -> tuple[Json, ...]:
+        if self.table is None or self.incremental_column is not None or self.tells is not Deletes.IGNORED:
+            return ()
+        from resources.postgres.reader import divided
+
+        bounds = [None, *divided(self, count), None]
+        return tuple([after, end] for after, end in pairwise(bounds))
+
+    def part(self, split: Json) -> Source:
+        assert isinstance(split, list)  # noqa: S101 - `splits` made it
+        after, end = (None if each is None else str(each) for each in split)
+        return dataclasses.replace(self, within=(after, end))
+
+    @contextmanager
+    def together(self) -> Iterator[Source]:
+        from resources.postgres.reader import exported
+
+        with exported(self) as snapshot:
+            yield dataclasses.replace(self, snapshot=snapshot)
 
 
 @dataclass(frozen=True, kw_only=True)
