@@ -78,27 +78,30 @@ def connect(connection: MysqlConnection) -> driver.connections.Connection[Cursor
         FatalError: It refuses the login, or there is no such database.
     """
     try:
-        opened = driver.connect(
-            host=connection.host,
-            port=connection.port,
-            database=connection.database,
-            user=connection.username,
-            password=reveal_optional(connection.password) or "",
-            connect_timeout=max(1, int(connection.connect_timeout.total_seconds())),
-            charset="utf8mb4",
-            autocommit=True,
-            local_infile=False,
-            conv=_ENCODERS,
-            **_transport(connection),
-        )
+        opened = driver.connect(**settings_of(connection), autocommit=True, conv=_ENCODERS)
     except (driver.Error, OSError) as error:
-        raise _refused(error, connection) from error
+        raise refused(error, connection) from error
     try:
         _configure(opened)
     except driver.Error as error:
         close_quietly(opened)
         raise translated(error, place_of(connection)) from error
     return opened
+
+
+def settings_of(connection: MysqlConnection) -> dict[str, Any]:
+    """Returns what the driver is told to reach the server; holds the password."""
+    return {
+        "host": connection.host,
+        "port": connection.port,
+        "database": connection.database,
+        "user": connection.username,
+        "password": reveal_optional(connection.password) or "",
+        "connect_timeout": max(1, int(connection.connect_timeout.total_seconds())),
+        "charset": "utf8mb4",
+        "local_infile": False,
+        **_transport(connection),
+    }
 
 
 def _configure(opened: driver.connections.Connection[Cursor]) -> None:
@@ -129,7 +132,8 @@ def _text_of(error: BaseException) -> str:
     return " ".join(str(error.args[1] if len(error.args) > 1 else error).split())
 
 
-def _refused(error: Exception, connection: MysqlConnection) -> HeadraceError:
+def refused(error: Exception, connection: MysqlConnection) -> HeadraceError:
+    """Turns the error of a connection that was not made into what the engine must do about it."""
     where, number, text = place_of(connection), number_of(error), _text_of(error)
     if number == 1049:
         return FatalError("there is no such database", where=where, hint="check database, or create it")

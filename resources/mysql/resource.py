@@ -19,6 +19,7 @@ from dsl.contracts.capabilities import (
     SyncMode,
     WriteMode,
 )
+from dsl.contracts.changes import Deletes
 from dsl.contracts.connectors import (
     BatchReader,
     BatchWriter,
@@ -36,7 +37,7 @@ from dsl.contracts.secret import Secret
 from dsl.contracts.spec import OptionError, option
 from dsl.contracts.state import State
 from resources.sql import NullCursor, SchemaEvolution, TableName, Tls, check_reading, check_writing
-from resources.sql_deletes import DeletionOptions, check_deletes, refuse_cdc, telling, told_schema
+from resources.sql_deletes import DeletionOptions, check_cdc, check_deletes, telling, told_schema
 
 DEFAULT_PORT = 3306
 
@@ -93,7 +94,7 @@ class MysqlSource(DeletionOptions, Source):
     """
 
     capabilities: ClassVar[SourceCapabilities] = SourceCapabilities(
-        sync_modes=frozenset({SyncMode.FULL_REFRESH, SyncMode.INCREMENTAL}), projects=True, limits=True
+        sync_modes=frozenset({SyncMode.FULL_REFRESH, SyncMode.INCREMENTAL, SyncMode.CDC}), projects=True, limits=True
     )
 
     connection: MysqlConnection
@@ -121,16 +122,29 @@ class MysqlSource(DeletionOptions, Source):
         default=NullCursor.REFUSE, doc="Refuse to run, or read once, rows whose incremental column is NULL."
     )
 
+    sync_mode: SyncMode | None = option(
+        default=None,
+        doc="cdc: read the table, then the binary log; the other modes follow from the options.",
+        example="cdc",
+    )
+
     def __post_init__(self) -> None:
         check_reading(self.table, self.query)
         check_deletes(self, incremental=self.incremental_column is not None)
-        refuse_cdc(self)
+        if self.deletes is Deletes.CDC and self.sync_mode is None:
+            # The dataclass is frozen for everyone else: who tells deletions by the log reads the log.
+            object.__setattr__(self, "sync_mode", SyncMode.CDC)
+        check_cdc(self, (), ("incremental_column", "initial_value", "lag", "soft_column", "query"))
         if self.table is not None:
             self.connection.table_name(self.table)
         if self.incremental_column is None:
             for name in ("initial_value", "lag"):
                 if getattr(self, name) is not None:
                     raise OptionError(name, "it has no meaning without incremental_column", "add incremental_column")
+
+    @property
+    def tells(self) -> Deletes:
+        return (self.deletes or Deletes.CDC) if self.sync_mode is SyncMode.CDC else super().tells
 
     @property
     def physical_name(self) -> tuple[str, ...]:
@@ -141,11 +155,17 @@ class MysqlSource(DeletionOptions, Source):
         return self.connection.key_of(table.schema, table.name)
 
     def discover_schema(self) -> pa.Schema:
-        from resources.mysql.reader import discover_schema
-
+        if self.sync_mode is SyncMode.CDC:
+            from resources.mysql.cdc import discover_schema
+        else:
+            from resources.mysql.reader import discover_schema
         return told_schema(self, discover_schema(self))
 
     def read(self, request: ReadRequest, state: State | None) -> BatchReader:
+        if self.sync_mode is SyncMode.CDC:
+            from resources.mysql.cdc import open_changes
+
+            return open_changes(self, request, state)
         from resources.mysql.reader import open_reader
 
         return telling(self, request, state, open_reader)
