@@ -70,12 +70,14 @@ test-slow: setup services ## Run the tests that take minutes, which `make test` 
 KILLS ?= 300
 RACES ?= 200
 CUTS ?= 500
+CRASHES ?= 100
+COMMITS ?= 100000
 SEED ?= 1
 TARGETS ?=
 .PHONY: faults
-faults: setup services ## Kill, race and cut loads into every destination; KILLS, RACES, CUTS, SEED and TARGETS=a,b choose.
+faults: setup services ## Kill, race and cut loads into every destination; KILLS, RACES, CUTS, CRASHES, COMMITS, SEED, TARGETS=a,b choose.
 	$(BIN)/python -W ignore -m tests.faults.campaign --failpoints --kills $(KILLS) --races $(RACES) --cuts $(CUTS) \
-	  --seed $(SEED) $(if $(TARGETS),--targets $(TARGETS)) --json faults.json
+	  --crashes $(CRASHES) --commits $(COMMITS) --seed $(SEED) $(if $(TARGETS),--targets $(TARGETS)) --json faults.json
 
 RIVALS := benchmarks/bench/rivals
 .bench-venv/.stamp: $(RIVALS)/requirements.lock | $(filter .uv/bin/uv,$(UV))
