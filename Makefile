@@ -67,7 +67,7 @@ test: setup services ## Run all tests; REQUIRE_SERVICES=1 makes a missing server
 test-slow: setup services ## Run the tests that take minutes, which `make test` leaves out.
 	$(BIN)/python -m pytest -q -n $(WORKERS) -m slow --timeout=1200 tests
 
-KILLS ?= 300
+KILLS ?= 300,postgres=1000
 RACES ?= 200
 CUTS ?= 500
 CRASHES ?= 100

@@ -75,9 +75,9 @@ class Campaign:
                 yield Finding("failpoints", course.target.name, name, 0, never)
 
     def _kills(self, course: Course) -> Iterator[Finding]:
-        kills = 0
+        kills, most = 0, self._given.kills.get(course.target.name, self._given.kills[""])
         for case in self._cases(10**6):
-            if kills >= self._given.kills:
+            if kills >= most:
                 return
             found = modes.kill(course, case)
             kills += found.kills
@@ -164,12 +164,19 @@ def _say(text: str) -> None:
     sys.stdout.flush()
 
 
+def _amounts(text: str) -> dict[str, int]:
+    """Reads `300,postgres=1000`; what stands without a name is for all others."""
+    pairs = (each.rpartition("=") for each in text.split(","))
+    return {"": 0, **{name: int(amount) for name, _, amount in pairs}}
+
+
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.faults.campaign", description=__doc__)
     parser.add_argument("--targets", type=lambda text: text.split(","), default=list(NAMES))
     parser.add_argument("--failpoints", action="store_true", help="every failpoint at its first, middle and last visit")
     parser.add_argument("--once", action="store_true", help="every failpoint at its middle visit only")
-    parser.add_argument("--kills", type=int, default=0, help="SIGKILLs at random times, for each target")
+    kills = "SIGKILLs at random times, for each target; 300,postgres=1000 says otherwise for one"
+    parser.add_argument("--kills", type=_amounts, default={"": 0}, help=kills)
     parser.add_argument("--races", type=int, default=0, help="races of two runs, for each target; every other a zombie")
     parser.add_argument("--cuts", type=int, default=0, help="cut connections, for each SQL server")
     parser.add_argument("--crashes", type=int, default=0, help="SIGKILLs of SQL servers, as destination and as source")
