@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 from dagster import DagsterInstance
 
@@ -44,10 +42,8 @@ class Resumption:
         return {"stage": self.stage, "source": self.source, "outcome": self.outcome, "why": self.why}
 
 
-def resumptions(plan: PhysicalPlan) -> list[Resumption] | None:
-    """Returns what the next run does with every source, or None where there is no instance yet."""
-    if not (Path(os.environ.get("DAGSTER_HOME", "")) / "dagster.yaml").is_file():
-        return None
+def resumptions(plan: PhysicalPlan) -> list[Resumption]:
+    """Returns what the next run does with every source."""
     with DagsterInstance.get() as instance:
         checkpoints = KeyValueCheckpoints(instance)
         return [each for stage in plan.stages for each in _of(stage, checkpoints.get(f"{plan.workflow}/{stage.id}/0"))]
