@@ -8,6 +8,8 @@ from tests.architecture.sources import ROOMS, Source, connectors, is_below, sour
 DRIVERS = {
     "boto3": ("resources/s3/",),
     "botocore": ("resources/s3/",),
+    "google": ("resources/gcs/",),
+    "requests": ("resources/gcs/",),  # comes with its driver
     "urllib3": ("resources/elasticsearch/",),
     "psycopg": ("resources/postgres/",),
     "pymysql": ("resources/mysql/",),

@@ -8,6 +8,7 @@ import pytest
 
 from tests.kit.elasticsearch import ElasticsearchServer, start_elasticsearch
 from tests.kit.enrichment import EnrichmentApi, enrichment_api
+from tests.kit.gcs import GcsServer, start_gcs
 from tests.kit.mariadb import MariaDBServer, start_mariadb
 from tests.kit.postgres import PostgresServer, start_postgres
 from tests.kit.process import ServerProcess, Unavailable
@@ -59,6 +60,12 @@ def mariadb() -> Iterator[MariaDBServer]:
 def s3_server() -> Iterator[S3Server]:
     """A real S3 server; take `s3_server.new_bucket()`."""
     yield from _serve("S3 (SeaweedFS)", start_s3)
+
+
+@pytest.fixture(scope="session")
+def gcs_server() -> Iterator[GcsServer]:
+    """An emulator of Google Cloud Storage; take `gcs_server.new_bucket()`."""
+    yield from _serve("Google Cloud Storage", start_gcs)
 
 
 @pytest.fixture(scope="session")
