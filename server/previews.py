@@ -141,9 +141,10 @@ def _batch_rows(nodes: Iterable[LogicalNode], count: int) -> int | None:
 
 
 def _small(node: LogicalNode, size: int | None) -> LogicalNode:
-    if not isinstance(node, Read) or size is None:
+    if not isinstance(node, Read):
         return node
-    return dataclasses.replace(node, request=dataclasses.replace(node.request, batch_rows=size))
+    rows = node.request.batch_rows if size is None else size
+    return dataclasses.replace(node, request=dataclasses.replace(node.request, batch_rows=rows, dry=True))
 
 
 @dataclass

@@ -68,6 +68,7 @@ class ReadRequest:
         follow: Whether the reader goes on for ever, only for sources that can `stream`. At least once a second it yields
             something: where nothing has come, a batch without rows and the state as it was. So it hears that it should end,
             and may send what `acknowledge` left.
+        dry: Whether somebody only looks: nothing may be made or moved at the system (slots, offsets, acknowledgements).
     """
 
     columns: tuple[str, ...] | None = None
@@ -77,6 +78,7 @@ class ReadRequest:
     batch_bytes: int = 16 * 2**20
     logical_time: datetime | None = None
     follow: bool = False
+    dry: bool = False
 
 
 @dataclass(frozen=True)

@@ -163,7 +163,8 @@ class ChangeReader(BatchReader):
         self._table = _watched(opened, source, columns)
         self._tells = source.tells is not Deletes.IGNORED
         self._plain = self._table.schema
-        check_log(opened, self._table.where)
+        if not request.dry:
+            check_log(opened, self._table.where)
         self._inner: BatchReader | None = None
         self._log: Binlog | None = None
         self._rejected: list[Rejection] = []
@@ -173,7 +174,8 @@ class ChangeReader(BatchReader):
             rf"\s*TRUNCATE\s+(TABLE\s+)?(`?\w+`?\.)?`?{name}`?\s*;?\s*(/\*.*)?", re.IGNORECASE | re.DOTALL
         )
         if state is None:
-            state = advance(None, 0, 0, at=place_now(opened, self._table.name, self._table.where), snapshot={})
+            place = {} if request.dry else place_now(opened, self._table.name, self._table.where)
+            state = advance(None, 0, 0, at=place, snapshot={})
         self._state: State = state
 
     @property
@@ -193,7 +195,8 @@ class ChangeReader(BatchReader):
     def __iter__(self) -> Iterator[Batch]:
         if self._state.get("snapshot") is not None:
             yield from self._rows()
-        yield from self._changes()
+        if not self._request.dry:
+            yield from self._changes()
 
     def _rows(self) -> Iterator[Batch]:
         """Yields the table as it stands, each row as one that came."""

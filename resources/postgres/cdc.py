@@ -87,9 +87,10 @@ class ChangeReader(BatchReader):
         self._request = dataclasses.replace(request, columns=None if columns is None else tuple(columns))
         self._table: Watched = watched(opened, source, columns)
         self._tells = source.tells is not Deletes.IGNORED
-        check_identity(opened, self._table)
-        self._publication = publish(opened, source, self._table)
         self._slot = source.slot or default_name(self._table.name)
+        if not request.dry:
+            check_identity(opened, self._table)
+            self._publication = publish(opened, source, self._table)
         self._snapshot = ""
         self._wire: Replication | None = None
         self._inner: BatchReader | None = None
@@ -118,6 +119,8 @@ class ChangeReader(BatchReader):
 
     def _begun(self, state: State | None) -> State:
         """Returns where to begin: after the state, or at the slot's first change, with the whole table still to read."""
+        if self._request.dry:
+            return advance(None, 0, 0, slot=self._slot, lsn="0/0", snapshot={}, behind=0)
         slot = slot_of(self._opened, self._slot, self._table.where)
         if state is not None:
             held = str(state.get("slot"))
@@ -139,7 +142,8 @@ class ChangeReader(BatchReader):
     def __iter__(self) -> Iterator[Batch]:
         if self._state.get("snapshot") is not None:
             yield from self._rows()
-        yield from self._changes()
+        if not self._request.dry:
+            yield from self._changes()
 
     def _rows(self) -> Iterator[Batch]:
         """Yields the table as it stands, each row as one that came."""

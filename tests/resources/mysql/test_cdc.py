@@ -97,6 +97,11 @@ def test_the_table_then_every_change_of_it(database: MariaDBDatabase, source: My
     assert reading.run() == []
 
 
+def test_who_only_looks_reads_the_table(database: MariaDBDatabase, source: MysqlSource) -> None:
+    database.execute("INSERT INTO orders VALUES (1, 'a', 1)")
+    assert told(batches_of(source, dry=True)) == [("insert", 1, "a")]
+
+
 def test_it_resumes_after_every_batch(database: MariaDBDatabase, source: MysqlSource) -> None:
     database.execute("INSERT INTO orders SELECT seq, 'old', seq FROM seq_1_to_10")
     start = batches_of(source, batch_rows=3)

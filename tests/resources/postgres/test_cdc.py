@@ -322,6 +322,21 @@ def test_an_idle_table_lets_the_server_forget(database: PostgresDatabase, source
     pytest.fail("the slot keeps what nobody needs")
 
 
+def test_who_only_looks_makes_nothing(database: PostgresDatabase, source: PostgresSource) -> None:
+    database.execute("INSERT INTO orders VALUES (1, 'a', 1)")
+    assert told(batches_of(source, dry=True)) == [("insert", 1, "a")]
+    assert database.rows("SELECT 1 FROM pg_publication") == []
+    assert database.rows("SELECT 1 FROM pg_replication_slots WHERE database = current_database()") == []
+    reading = Reading(source)
+    reading.run()
+    database.execute("UPDATE orders SET name = 'b'")
+    with source.read(ReadRequest(dry=True), None) as reader:
+        found = list(reader)
+        reader.acknowledge(state_after(found))
+    assert told(found) == [("insert", 1, "b")]
+    assert reading.run() == [("update", 1, "b")], "nothing was confirmed"
+
+
 def test_a_check_says_what_slots_retain(source: PostgresSource) -> None:
     batches_of(source)
     checked = source.connection.check()
