@@ -35,7 +35,7 @@ from resources.stores.dead_letters import LocalDeadLetters
 from resources.stores.secrets import reveal
 
 E = TypeVar("E", Source, Destination)
-GRACE = timedelta(seconds=4)
+GRACE = timedelta(seconds=3)
 """How long a run that is to end may go on to commit at its next batch boundary: with all else it ends within 10 seconds."""
 PROGRESS = timedelta(seconds=1)
 
