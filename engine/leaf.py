@@ -39,6 +39,7 @@ class Reading:
         restarts: Whether a complete refresh begins anew.
         waiting: Whether there is more after a state (an exchange's further generation).
         poll: How long to wait before it is read on, for ever; None if it is read once.
+        again: Whether each such reading is a pass that ends by itself.
     """
 
     key: str
@@ -48,6 +49,7 @@ class Reading:
     restarts: bool = True
     waiting: Callable[[State | None], bool] = lambda _: False
     poll: timedelta | None = None
+    again: bool = False
 
 
 @dataclass
@@ -79,13 +81,14 @@ class OpenLeaf(OpenNode):
         self._waiting_since: float | None = None
         self.error: BaseException | None = None
         self.state: State | None = None
+        self._sent: State | None = None
         self.complete = self.restarted = self.late = False
 
     def resume(self, state: State | None) -> None:
         """Says where the reader begins: after the source's committed state, or at the beginning once that is complete."""
         self.complete = is_complete(state)
         self.restarted = self.reading.restarts and self.complete
-        self.state = None if self.restarted else state
+        self.state = self._sent = None if self.restarted else state
 
     def channel(self) -> Channel[Flow]:
         """Starts reading."""
@@ -159,9 +162,9 @@ class OpenLeaf(OpenNode):
 
     def _beat(self, channel: Channel[Flow]) -> None:
         """Lets those behind it hear that nothing has come: by that windows close by the clock."""
-        if self.reading.poll is not None and self.state is not None:
-            state = combined({self.key: self.state}, {})
-            channel.put(Flow(empty(self.schema), state, digest(self.state), Ledger()), rows=0, size=0)
+        if self.reading.poll is not None and self._sent is not None:
+            state = combined({self.key: self._sent}, {})
+            channel.put(Flow(empty(self.schema), state, digest(self._sent), Ledger()), rows=0, size=0)
 
     def _read_once(self, channel: Channel[Flow]) -> None:
         with self._timed(lambda: self.reading.open(self.state)) as reader:
@@ -177,9 +180,12 @@ class OpenLeaf(OpenNode):
                     self._tell(reader)
 
     def _send_all(self, reader: BatchReader, channel: Channel[Flow]) -> None:
-        last, inside = self.state, False
+        last, inside, dry, batch = self.state, False, self.reading.again, self.reading.policies.batch
         for flow, state in self._flows(reader):
-            for piece in cut(flow, self.reading.policies.batch.rows * 2, self.reading.policies.batch.bytes * 2):
+            dry = dry and not flow.ledger.counts[self.key].rows_in
+            # A pass that brings nothing may move its bounds: worth knowing for the next one, and no commit.
+            self._sent = self._sent if dry or state is None else state
+            for piece in () if dry else cut(flow, batch.rows * 2, batch.bytes * 2):
                 channel.put(piece, rows=piece.rows.num_rows, size=piece.size)
             last = last if state is None else state
             inside = state is None and (inside or flow.rows.num_rows > 0)
@@ -224,6 +230,7 @@ class OpenLeaf(OpenNode):
         ledger = Ledger()
         self._numbering.refuse(ledger, self.key, digest(last), refused)
         ledger.count(self.key).rows_in += len(refused)
+        self._sent = last
         state = None if last is None else combined({self.key: last}, {})
         channel.put(Flow(empty(self.schema), state, digest(last), ledger), rows=0, size=0)
 

@@ -181,6 +181,7 @@ class Opener:
         self.asked = ""
         poll = node.poll if isinstance(node, Scan) else None
         reading = Reading(key, partial(source.read, full), schema, node.policies, poll=poll)
+        reading = replace(reading, again=poll is not None and not request.follow)
         if waiting is not None:
             # An exchange knows by itself which generation comes next; a source's complete refresh starts over.
             reading = replace(reading, restarts=False, waiting=waiting)
