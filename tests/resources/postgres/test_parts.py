@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pytest
@@ -64,7 +65,7 @@ def test_the_parts_are_the_whole_whatever_the_key(
     ],
 )
 def test_what_cannot_be_divided_is_read_as_a_whole(
-    database: PostgresDatabase, connection: PostgresConnection, made: str, options: dict[str, object]
+    database: PostgresDatabase, connection: PostgresConnection, made: str, options: dict[str, Any]
 ) -> None:
     database.execute(made)
     assert len(PostgresSource(connection=connection, table="many", **options).splits(4)) <= 1
