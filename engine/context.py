@@ -67,6 +67,7 @@ class RunContext:
     Attributes:
         workflow: The workflow's name: first part of every token.
         run_id: Names the run in tokens, checkpoints and dead letters.
+        load_id: The first run of those that try the same load again; `run_id` where there is no other.
         logical_time: The run's time, aware: `now()` in expressions, bounds of incremental reads.
         home: Folder for exchanges and spilled data; made if absent.
         checkpoints: Keeps the copies of the tokens.
@@ -112,3 +113,9 @@ class RunContext:
     grace: timedelta = timedelta(seconds=5)
     progress: timedelta = timedelta(seconds=5)
     fingerprint: str = ""
+    load_id: str = ""
+
+    @property
+    def load(self) -> str:
+        """Names the load in the state: a retry finds by it that nothing is left to do."""
+        return self.load_id or self.run_id

@@ -224,8 +224,8 @@ class StageLoop:
 
     def _commit(self, epoch: Epoch, *, final: bool) -> None:
         self._check_budget(epoch, ended=final)
-        # The run's id tells a retry of this very run that nothing is left to do; a later run starts a refresh over.
-        state: State = {**(epoch.state or {}), **self._identity, "final": final, "run": self.context.run_id}
+        # The load's id tells a retry of it that nothing is left to do; a later load starts a refresh over.
+        state: State = {**(epoch.state or {}), **self._identity, "final": final, "run": self.context.load}
         rejected = sum(each.rejected for each in epoch.ledger.counts.values())
         self.committer.prepare(epoch)
         self.tree.settle(state)

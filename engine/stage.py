@@ -144,9 +144,9 @@ class Attempt:
         self._teller.tell("stage_started", epoch=epoch, resumed=resumed, nodes=len(tree.kinds))
 
     def _ended_before(self, tree: OpenTree, state: State | None) -> bool:
-        """Whether this very run made the final commit already and died, or lost the answer, before it could say so."""
+        """Whether this very load made the final commit already and its run died, or lost the answer, before it could say so."""
         run = (state or {}).get("run")
-        return bool(run) and run == self.context.run_id and not tree.waiting(state)
+        return bool(run) and run == self.context.load and not tree.waiting(state)
 
     def _loop(self, letters: Letters, tree: OpenTree, writer: BatchWriter, committed: Committed | None) -> StageLoop:
         box = self._box = LetterBox(letters, self.token, self.context.clock)

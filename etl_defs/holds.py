@@ -36,6 +36,17 @@ def is_held(instance: DagsterInstance, workflow: str) -> bool:
     return KeyValues(instance).get(PREFIX + workflow) is not None
 
 
+def why_held(instance: DagsterInstance, workflow: str) -> str:
+    """Returns since when a workflow is held, by whom, and what to do, as one sentence; "" if it is not held."""
+    text = KeyValues(instance).get(PREFIX + workflow)
+    if text is None:
+        return ""
+    held = _decoded(workflow, text)
+    return (
+        f"{workflow} is held by {held.by} since {held.since:%Y-%m-%d %H:%M %Z}; headrace resume {workflow} releases it"
+    )
+
+
 def holds(instance: DagsterInstance) -> dict[str, Hold]:
     """Returns every hold by its workflow's Dagster name."""
     found = (_decoded(key.removeprefix(PREFIX), text) for key, text in KeyValues(instance).list(PREFIX).items())

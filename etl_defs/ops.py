@@ -28,8 +28,10 @@ from dsl.plan.logical import Load, Process
 from dsl.plan.physical import Scan, Stage, Write, leaves_of
 from engine.report import StageOutcome, StageReport
 from etl_defs import report as shown
+from etl_defs.attempts import load_of
 from etl_defs.checks import check_results, check_specs, failed_check
 from etl_defs.describe import stage_text
+from etl_defs.leases import leased
 from etl_defs.library import Library
 from etl_defs.logs import LoggedEvents, start_logging
 from etl_defs.naming import TAG_LOGICAL_TIME, op_name
@@ -163,15 +165,22 @@ def session_resource(library: Library, workflow: str, connections: Mapping[str, 
         start_logging()
         run = context.run
         instance = context.instance
+        run_id = run.run_id if run else ""
+        # Dagster's own job for assets gives each step a process: none of them is the run's worker.
+        worker_of = run_id if run and run.job_name == workflow else ""
         session = RunSession(
             library,
             workflow,
             stores=stores_of(instance, library.settings),
-            run_id=run.run_id if run else "",
+            run_id=run_id,
+            load_id=load_of(instance, run) if instance and run else "",
             logical_time=_logical_time(run.tags if run else {}),
             connections={key: getattr(context.resources, name) for key, name in connections.items()},
         )
-        with beating(instance, workflow, run.run_id if run else "", session.control) as session.pulse:
+        with (
+            leased(instance, workflow, worker_of),
+            beating(instance, workflow, run_id, session.control) as session.pulse,
+        ):
             yield session
 
     return ResourceDefinition(

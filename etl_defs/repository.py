@@ -192,11 +192,10 @@ class WorkflowRepository(RepositoryData):
 
     @cached_property
     def _sensors(self) -> Sequence[SensorDefinition]:
-        found = dispatcher(self.library, self.get_job)
-        return [] if found is None else [found]
+        return [dispatcher(self.library, self.get_job)]
 
     def get_all_sensors(self) -> Sequence[SensorDefinition]:
-        """Returns the one sensor that watches all triggers, if a workflow has one."""
+        """Returns the one sensor: it watches triggers, keeps endless workflows alive and ends runs whose worker is gone."""
         return self._sensors
 
     def get_top_level_resources(self) -> Mapping[str, ResourceDefinition]:

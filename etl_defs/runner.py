@@ -80,6 +80,7 @@ class RunSession:
         connections: Dagster's resources by key, in place of what the document says.
         events: Told what happens.
         control: Carries stop and pause.
+        load_id: The first run of those that try this load; `run_id` if absent.
     """
 
     def __init__(  # noqa: PLR0913 - what a run needs comes from as many places
@@ -93,13 +94,14 @@ class RunSession:
         connections: Mapping[str, Connection] | None = None,
         events: EventSink | None = None,
         control: Control | None = None,
+        load_id: str = "",
     ) -> None:
         self.library = library
         self.name = name
         self.control = control or Control()
         self.pulse: EventSink | None = None
         self._stores = stores
-        self._run_id = run_id
+        self._run_id, self._load_id = run_id, load_id
         self._logical_time = logical_time
         self._connections = dict(connections or {})
         self._events = events or SilentEvents()
@@ -163,6 +165,7 @@ class RunSession:
             self._stores,
             workflow=self.compiled.workflow.name,
             run_id=self._run_id,
+            load_id=self._load_id,
             logical_time=self._logical_time,
             events=events or self._events,
             control=self.control,

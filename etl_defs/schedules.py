@@ -20,6 +20,7 @@ from dagster import (
 from dagster._utils.schedules import cron_string_iterator
 
 from dsl.schedule import Overlap, Schedule
+from etl_defs.holds import why_held
 from etl_defs.library import Entry
 from etl_defs.naming import TAG_LOGICAL_TIME, TAG_WORKFLOW
 
@@ -61,6 +62,10 @@ def _describe(schedule: Schedule) -> str:
 
 def _evaluation(name: str, schedule: Schedule) -> Callable[[ScheduleEvaluationContext], Evaluation]:
     def evaluate(context: ScheduleEvaluationContext) -> Evaluation:
+        held = why_held(context.instance, name)
+        if held:
+            yield SkipReason(held)
+            return
         busy = run_in_progress(context.instance, name) if schedule.overlap is Overlap.SKIP else None
         if busy is not None:
             yield SkipReason(f"run {busy} of {name} is still in progress")

@@ -1,11 +1,12 @@
-"""One sensor for every trigger of every workflow: new files, and new data in another workflow's target; runs nothing itself."""
+"""One sensor for every trigger of every workflow, for those that never end, and for runs whose worker is gone; runs nothing itself."""
 
 import hashlib
 import json
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 from typing import Protocol, runtime_checkable
 
 from dagster import (
@@ -25,13 +26,20 @@ from dsl.contracts.state import Json
 from dsl.diagnostics import did_you_mean
 from dsl.plan.logical import Read
 from dsl.schedule import Trigger, TriggerType
+from dsl.workflow import Mode
 from etl_defs.arrivals import Arrival, local_files, look, seen_of
+from etl_defs.holds import why_held
+from etl_defs.kept_alive import verdict_on
 from etl_defs.library import Library
 from etl_defs.naming import TAG_LOGICAL_TIME, TAG_TRIGGER, TAG_WORKFLOW
 from etl_defs.schedules import run_in_progress
+from etl_defs.watchdog import end_dead_runs
 
 NAME = "headrace_triggers"
-SHORTEST = 5
+INTERVAL = 5
+"""Seconds between two looks; a trigger may have a longer interval of its own."""
+ALONE = {"dagster/max_retries": "0"}
+"""Who keeps a run alive starts it again; nobody else does."""
 KNOWN = 1_000
 Memory = dict[str, Json]
 
@@ -68,6 +76,10 @@ class _Look:
         last = kept.get("looked")
         if isinstance(last, int | float) and now - last < trigger.interval.total_seconds():
             return
+        held = why_held(self.instance, name)
+        if held:
+            self.notes.append(held)
+            return
         busy = run_in_progress(self.instance, name)
         if busy is not None:
             self.notes.append(f"{name}: run {busy} is still in progress")
@@ -82,6 +94,24 @@ class _Look:
             self.requests.append(RunRequest(run_key=f"{name}:{key}", job_name=name, tags=tags))
         else:
             self.notes.append(f"{name}: {reason}")
+
+    def end_dead_runs(self) -> None:
+        """Ends runs whose worker is gone."""
+        self.notes.extend(end_dead_runs(self.instance))
+
+    def keep_alive(self, name: str) -> None:
+        """Starts a workflow that never ends, unless it runs, is held, was stopped, or died a moment ago."""
+        busy = run_in_progress(self.instance, name)
+        held = "" if busy else why_held(self.instance, name)
+        if busy or held:
+            self.notes.extend([held] if held else [])
+            return
+        verdict = verdict_on(self.instance, name, time.time())
+        if verdict.key:
+            tags = {TAG_WORKFLOW: name, TAG_TRIGGER: f"kept alive: {verdict.reason}", **ALONE}
+            self.requests.append(RunRequest(run_key=f"{name}:alive:{verdict.key}", job_name=name, tags=tags))
+        else:
+            self.notes.append(f"{name}: {verdict.reason}")
 
     def _files(self, name: str, trigger: Trigger, kept: Memory, now: float) -> tuple[str, str, Memory]:
         new, seen = look(self._listed(name, trigger), seen_of(kept), now)
@@ -120,40 +150,56 @@ class _Look:
         return f"nothing was ever written under {key.to_user_string()}" + (f" ({hint})" if hint else "")
 
 
-def dispatcher(library: Library, job_of: Callable[[str], JobDefinition]) -> SensorDefinition | None:
-    """Returns the sensor that watches every trigger that is switched on, or None where there is none.
+def dispatcher(library: Library, job_of: Callable[[str], JobDefinition]) -> SensorDefinition:
+    """Returns the sensor that watches every trigger that is switched on, every workflow that never ends, and every run's lease.
 
     Args:
         library: The workflows.
         job_of: Finds a job by name.
     """
-    watched = dict(_triggers(library))
-    if not watched:
-        return None
+    watched, endless = dict(_triggers(library)), list(_endless(library))
 
     def evaluate(context: SensorEvaluationContext) -> SensorResult:
         sight = _Look(library, context.instance, _memory(context.cursor))
-        for name, trigger in watched.items():
+
+        def looked(what: str, look_at: Callable[[], None]) -> None:
             try:
-                sight.at(name, trigger)
-            except Exception as error:  # noqa: BLE001 - one trigger that cannot be looked at hides no other
-                context.log.warning("the trigger of %s cannot be looked at: %s", name, error)
-                sight.notes.append(f"{name}: {error}")
+                look_at()
+            except Exception as error:  # noqa: BLE001 - one thing that cannot be looked at hides no other
+                context.log.warning("%s cannot be looked at: %s", what, error)
+                sight.notes.append(f"{what}: {error}")
+
+        looked("leases", sight.end_dead_runs)
+        for name, trigger in watched.items():
+            looked(name, partial(sight.at, name, trigger))
+        for name in endless:
+            looked(name, partial(sight.keep_alive, name))
         kept = {name: each for name, each in sight.memory.items() if name in watched}
-        skip = None if sight.requests else SkipReason("; ".join(sight.notes) or "too early to look again")
+        skip = None if sight.requests else SkipReason("; ".join(sight.notes) or "nothing to do")
         return SensorResult(
             run_requests=sight.requests, skip_reason=skip, cursor=json.dumps({"v": 1, "workflows": kept})
         )
 
-    shortest = min(each.interval.total_seconds() for each in watched.values())
     return SensorDefinition(
         name=NAME,
         evaluation_fn=evaluate,
-        jobs=[job_of(name) for name in watched],
-        minimum_interval_seconds=max(SHORTEST, int(shortest)),
+        jobs=[job_of(name) for name in dict.fromkeys([*watched, *endless])] or None,
+        minimum_interval_seconds=INTERVAL,
         default_status=DefaultSensorStatus.RUNNING,
-        description=f"Watches the triggers of {', '.join(watched)}.",
+        description=_describe(watched, endless),
     )
+
+
+def _describe(watched: Iterable[str], endless: Iterable[str]) -> str:
+    told = [("Watches the triggers of", ", ".join(watched)), ("Keeps alive", ", ".join(endless))]
+    return " ".join([*(f"{what} {names}." for what, names in told if names), "Ends runs whose worker is gone."])
+
+
+def _endless(library: Library) -> Iterator[str]:
+    for name in library.names:
+        outline = library.entry(name).outline
+        if outline is not None and outline.mode is Mode.STREAM:
+            yield name
 
 
 def _triggers(library: Library) -> Iterator[tuple[str, Trigger]]:

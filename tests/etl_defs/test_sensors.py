@@ -42,9 +42,12 @@ def _arrive(folder: Path, name: str) -> None:
     os.utime(folder / name, (1_000_000, 1_000_000 + len(name)))
 
 
-def test_without_a_trigger_there_is_no_sensor(tmp_path: Path) -> None:
+def test_without_a_trigger_the_sensor_looks_after_runs_alone(tmp_path: Path) -> None:
     off = copy("off", more="  trigger: {type: asset, asset: [x], enabled: false}")
-    assert Location(tmp_path, {"a.yaml": copy("a"), "off.yaml": off}).repository.sensor_defs == []
+    [sensor] = Location(tmp_path, {"a.yaml": copy("a"), "off.yaml": off}).repository.sensor_defs
+    assert sensor.description == "Ends runs whose worker is gone."
+    with DagsterInstance.ephemeral() as instance:
+        assert _Watch(sensor, instance).look() == []
 
 
 def test_there_is_one_sensor_however_many_triggers(tmp_path: Path) -> None:
@@ -52,7 +55,7 @@ def test_there_is_one_sensor_however_many_triggers(tmp_path: Path) -> None:
     location = Location(tmp_path, {f"{n}.yaml": copy(f"w{n}", target=f"t{n}", more=trigger) for n in range(5)})
     [sensor] = location.repository.sensor_defs
     assert sensor.default_status is DefaultSensorStatus.RUNNING
-    assert sensor.minimum_interval_seconds == 90
+    assert sensor.minimum_interval_seconds == 5
     assert {each.name for each in sensor.jobs} == {f"w{n}" for n in range(5)}
 
 
