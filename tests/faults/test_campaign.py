@@ -91,9 +91,9 @@ def test_cut_around_a_commit(ground: Ground, postgres: PostgresServer, mariadb: 
 
 
 @pytest.mark.parametrize("system", ["postgres", pytest.param("mysql", marks=pytest.mark.slow)])
-@pytest.mark.usefixtures("postgres", "mariadb")  # where there are none, there are none to kill
-def test_a_server_is_killed_and_comes_back(system: str) -> None:
-    with crashing(system, ROWS) as held:
+@pytest.mark.usefixtures("mariadb")  # where there is none, there is none to kill
+def test_a_server_is_killed_and_comes_back(ground: Ground, system: str) -> None:
+    with crashing(system, ground) as held:
         for seed in (4, 6):
             found = held.crash(seed)
             _whole(found)

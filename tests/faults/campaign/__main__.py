@@ -95,7 +95,7 @@ class Campaign:
 
     def _crashes(self, name: str) -> Iterator[Finding]:
         if name in SQL_SERVERS and self._given.crashes:
-            with crashing(name, self._field.ground.rows) as held:
+            with crashing(name, self._field.ground) as held:
                 for case in self._cases(self._given.crashes):
                     yield held.crash(case)
 

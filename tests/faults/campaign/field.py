@@ -108,13 +108,13 @@ def sql_target(server: PostgresServer | MariaDBServer, port: int | None = None) 
 
 
 @contextmanager
-def crashing(name: str, rows: Rows) -> Iterator[Crashing]:
-    """Starts two servers of a kind that may be killed, and puts loads between them."""
+def crashing(name: str, beside: Ground) -> Iterator[Crashing]:
+    """Starts two servers of a kind that may be killed, and puts the loads of another ground between them."""
     start: Callable[..., PostgresServer | MariaDBServer] = start_postgres if name == "postgres" else start_mariadb
     with ExitStack() as stack:
         source, destination = start(durable=True), start(durable=True)
         stack.callback(source.process.stop)
         stack.callback(destination.process.stop)
-        ground = Ground(rows, source)
+        ground = Ground(beside.rows, source, beside.warm)
         stack.callback(ground.close)
         yield Crashing(Course(ground, sql_target(destination)), source, destination)

@@ -67,10 +67,11 @@ class Ground:
     Args:
         rows: The rows.
         server: Holds the source.
+        warm: The process that forks, if somebody else ends it.
     """
 
-    def __init__(self, rows: Rows, server: PostgresServer | MariaDBServer) -> None:
-        self.rows, self.warm = rows, Warm()
+    def __init__(self, rows: Rows, server: PostgresServer | MariaDBServer, warm: Warm | None = None) -> None:
+        self.rows, self.warm, self._borrowed = rows, warm or Warm(), warm is not None
         self._origin = origin_on(server)
         self.folder = Path(tempfile.mkdtemp(prefix="headrace-campaign-"))
         self._count = 0
@@ -110,7 +111,8 @@ class Ground:
 
     def close(self) -> None:
         """Ends the process, and forgets everything on disk."""
-        self.warm.close()
+        if not self._borrowed:
+            self.warm.close()
         shutil.rmtree(self.folder, ignore_errors=True)
 
 
