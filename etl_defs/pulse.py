@@ -129,7 +129,8 @@ class Pulse:
         """Puts the progress where the UI shows it: a tag of the run, overwritten."""
         with self._lock:
             going = [each for each in self._seen.values() if not each.status.over] or list(self._seen.values())
-            text = "; ".join(f"{each.stage} {each.sentence()}" for each in going)
+            # The list of runs cuts a tag after some twenty characters: numbers come first.
+            text = "; ".join(f"{each.numbers()}, {each.status} ({each.stage})" for each in going)
         if text and text != self._tag:
             self._instance.add_run_tags(self._run_id, {TAG_PROGRESS: text})
             self._tag, self._tagged = text, now

@@ -106,15 +106,19 @@ class StatusUpdate:
 
     def sentence(self) -> str:
         """Returns it as one line for people."""
+        return f"{self.status}: {self.numbers()}" + (f" ({self.note})" if self.note else "")
+
+    def numbers(self) -> str:
+        """Returns how far it is, for people."""
         numbers = {name: int(self.metrics.get(name, 0)) for name in _METRICS}
         told = [
-            f"{self.status}: read {numbers['rows_read']:,}",
+            f"read {numbers['rows_read']:,}",
             f"written {numbers['rows_written']:,}",
             *(f"{name} {numbers[f'rows_{name}']:,}" for name in ("filtered", "rejected") if numbers[f"rows_{name}"]),
             *([f"{self.metrics['rows_per_second']:,.0f} rows/s"] if self.metrics.get("rows_per_second") else []),
             f"epoch {numbers['epoch']}",
         ]
-        return ", ".join(told) + (f" ({self.note})" if self.note else "")
+        return ", ".join(told)
 
 
 class StatusBoard:
