@@ -15,6 +15,7 @@ TAG_TRIGGER = "headrace/trigger"
 TAG_REPLAY_OF = "headrace/replay_of"
 TAG_CONTROL = "headrace/control"
 TAG_PROGRESS = "headrace/progress"
+TAG_WORKER = "headrace/worker"
 LOAD_ERRORS = "load_errors"
 SOURCES = "sources"
 
