@@ -24,11 +24,12 @@ from dagster import (
     ResourceDefinition,
 )
 
+from dsl.contracts.errors import FencedError
 from dsl.plan.logical import Load, Process
 from dsl.plan.physical import Scan, Stage, Write, leaves_of
 from engine.report import StageOutcome, StageReport
 from etl_defs import report as shown
-from etl_defs.attempts import load_of
+from etl_defs.attempts import load_of, named
 from etl_defs.checks import check_results, check_specs, failed_check
 from etl_defs.describe import stage_text
 from etl_defs.leases import leased
@@ -106,6 +107,8 @@ class StageOp:
             failed = None if self.key is None else failed_check(self.key, error)
             if failed is not None:
                 yield failed
+            if isinstance(error, FencedError):
+                raise named(error, context.instance, context.run) from error
             raise
         for each in watchers():
             each.finished(done)

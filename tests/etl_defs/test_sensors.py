@@ -13,6 +13,7 @@ from dagster import (
     build_sensor_context,
 )
 
+from etl_defs.holds import hold, release
 from tests.etl_defs.location import Location, copy
 
 
@@ -132,3 +133,18 @@ def test_what_is_remembered_of_workflows_that_are_gone_is_dropped(tmp_path: Path
     with DagsterInstance.ephemeral() as instance:
         tick = sensor.evaluate_tick(build_sensor_context(instance=instance, cursor=cursor))
     assert set(json.loads(tick.cursor or "")["workflows"]) == {"a"}
+
+
+def test_nothing_starts_a_workflow_that_is_held(tmp_path: Path) -> None:
+    inbox = tmp_path / "inbox"
+    inbox.mkdir()
+    text = copy("a", more=f"  trigger: {{type: file, path: '{inbox}/*.csv'}}")
+    [sensor] = Location(tmp_path, {"a.yaml": text}).repository.sensor_defs
+    with DagsterInstance.ephemeral() as instance:
+        _arrive(inbox, "1.csv")
+        hold(instance, "a", "ann")
+        tick = sensor.evaluate_tick(build_sensor_context(instance=instance))
+        assert not tick.run_requests
+        assert (tick.skip_message or "").startswith("a is held by ann since ")
+        release(instance, "a")
+        assert len(_Watch(sensor, instance).look()) == 1
