@@ -39,7 +39,7 @@ def _fill(database: PostgresDatabase, kind: str, rows: int) -> None:
 
 def _values(source: Source) -> list[int]:
     with source.read(ReadRequest(batch_rows=100), None) as reader:
-        return [each for batch in reader for each in batch.rows.column("n").to_pylist()]
+        return [int(each or 0) for batch in reader for each in batch.rows.column("n").to_pylist()]
 
 
 @pytest.mark.parametrize("kind", KEYS)
