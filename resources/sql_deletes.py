@@ -132,7 +132,8 @@ def telling(source: S, request: ReadRequest, state: State | None, open_reader: O
         return open_reader(source, plain, resumed)
     if columns is not None and options.soft_column.column not in columns:
         plain = dataclasses.replace(plain, columns=(*columns, options.soft_column.column))
-    return SoftReader(open_reader(source, plain, resumed), options.soft_column, columns)
+    where = "/".join(source.physical_name)
+    return SoftReader(open_reader(source, plain, resumed), options.soft_column, columns, where)
 
 
 class _Around(BatchReader):
@@ -161,13 +162,16 @@ class SoftReader(_Around):
         inner: Reads them; closed with this reader.
         soft: The column.
         columns: Those to pass on; None for all.
+        where: How errors name what is read.
     """
 
-    def __init__(self, inner: BatchReader, soft: SoftColumn, columns: tuple[str, ...] | None) -> None:
+    def __init__(self, inner: BatchReader, soft: SoftColumn, columns: tuple[str, ...] | None, where: str) -> None:
         self._inner, self._soft = inner, soft
         self._columns = list(inner.schema.names if columns is None else columns)
         if soft.column not in inner.schema.names:
-            raise SchemaError(f"there is no column '{soft.column}'", hint="name the one that marks deleted rows")
+            inner.close()
+            hint = "name in soft_column the one that marks deleted rows"
+            raise SchemaError(f"there is no column '{soft.column}'", where=where, hint=hint)
 
     @property
     def schema(self) -> pa.Schema:

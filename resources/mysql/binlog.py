@@ -174,8 +174,8 @@ class Binlog:
                 raise RegressionError(
                     f"the server no longer has the log that follows the last commit: {error.args[-1]}",
                     where=self._where,
-                    hint="keep it for longer (binlog_expire_logs_seconds); to read the whole table again, delete the stream's row "
-                    "from _headrace_tokens beside the target, and run it with on_regression: rewind",
+                    hint="keep it for longer (binlog_expire_logs_seconds); to read the whole table again, empty the target, and give "
+                    "the workflow another name",
                 ) from error
             raise translated(error, self._where) from error
         except UnicodeDecodeError as error:

@@ -37,22 +37,14 @@ from resources.mysql.binlog import (
     place_now,
     reached,
 )
-from resources.mysql.client import MARK, close_quietly, connect, no_such_table, place_of, query, table_key, translated
-from resources.mysql.reader import describe
+from resources.mysql.client import close_quietly, connect, place_of, translated
 from resources.mysql.reader import open_reader as open_table
-from resources.mysql.types import decode, field_of
-from resources.sql import TableName, suggestion
+from resources.mysql.types import decode
+from resources.mysql.watched import Watched, columns_now, watched
 
 if TYPE_CHECKING:
     from resources.mysql.resource import MysqlSource
 
-_COLUMNS = "SELECT column_name, data_type, column_type FROM information_schema.columns WHERE table_schema = %s AND table_name = %s"
-_READABLE = {
-    *("tinyint", "smallint", "mediumint", "int", "bigint", "decimal", "float", "double"),
-    *("year", "date", "datetime", "timestamp", "time", "char", "varchar", "enum"),
-    *("tinytext", "text", "mediumtext", "longtext"),
-    *("binary", "varbinary", "tinyblob", "blob", "mediumblob", "longblob"),
-}
 _EPOCH = dt.datetime(1970, 1, 1)  # noqa: DTZ001 - as the library reads it: what the server means by no moment at all
 _ZERO_YEAR = 1900
 _FIXED_BYTES = 254
@@ -63,32 +55,11 @@ _NOTHING = object()
 Row = list[Any]
 
 
-@dataclasses.dataclass(frozen=True)
-class Watched:
-    """The table.
-
-    Attributes:
-        name: Its name.
-        where: How errors name it.
-        packets: All its columns, as the server describes them.
-        declared: Each column's type in the server's words.
-        key: The columns that identify a row.
-        schema: The columns to read.
-    """
-
-    name: TableName
-    where: str
-    packets: Mapping[str, Any]
-    declared: Mapping[str, str]
-    key: tuple[str, ...]
-    schema: pa.Schema
-
-
 def discover_schema(source: MysqlSource) -> pa.Schema:
     """Returns the columns that the source will yield; raises as `open_changes` does."""
     opened = connect(source.connection)
     try:
-        return _watched(opened, source, None).schema
+        return watched(opened, source, None).schema
     except pymysql.Error as error:
         raise translated(error, place_of(source.connection)) from error
     finally:
@@ -113,33 +84,6 @@ def open_changes(source: MysqlSource, request: ReadRequest, state: State | None)
         raise
 
 
-def _watched(
-    opened: pymysql.connections.Connection[Any], source: MysqlSource, columns: Sequence[str] | None
-) -> Watched:
-    name = source.connection.table_name(source.table or "")
-    where = f"{place_of(source.connection)}: table {name}"
-    found = _columns(opened, name)
-    if not found:
-        raise no_such_table(opened, name, place_of(source.connection))
-    packets = {each.name: each for each in describe(opened, name.quoted(MARK))}
-    key = source.primary_key or table_key(opened, name)
-    wanted = columns if columns is not None else source.columns or tuple(packets)
-    for each in (*wanted, *key):
-        if each not in packets:
-            raise SchemaError(f"there is no column '{each}'", where=where, hint=suggestion(each, packets))
-    for each in wanted:
-        if found[each][0] not in _READABLE:
-            hint = f"leave '{each}' out with columns, or read the table without cdc"
-            raise SchemaError(f"the log cannot be read where '{each}' is {found[each][1]}", where=where, hint=hint)
-    schema = pa.schema([field_of(each, packets[each]) for each in wanted])
-    return Watched(name, where, packets, {column: kind[1] for column, kind in found.items()}, key, schema)
-
-
-def _columns(opened: pymysql.connections.Connection[Any], name: TableName) -> dict[str, tuple[str, str]]:
-    rows = query(opened, _COLUMNS, (name.schema, name.name))
-    return {str(column): (str(kind).lower(), str(whole)) for column, kind, whole in rows}
-
-
 class ChangeReader(BatchReader):
     """The table, then its changes up to where the log ends now.
 
@@ -160,7 +104,7 @@ class ChangeReader(BatchReader):
         columns = None if request.columns is None else tuple(each for each in request.columns if each != OPERATION)
         self._opened, self._source = opened, source
         self._request = dataclasses.replace(request, columns=columns)
-        self._table = _watched(opened, source, columns)
+        self._table: Watched = watched(opened, source, columns)
         self._tells = source.tells is not Deletes.IGNORED
         self._plain = self._table.schema
         if not request.dry:
@@ -271,7 +215,7 @@ class ChangeReader(BatchReader):
             if self._tells:
                 self._buffer.add([*[None] * len(self._plain), str(Operation.TRUNCATE)], _ROW_BYTES)
             return True
-        now = {name: kind[1] for name, kind in _columns(self._opened, self._table.name).items()}
+        now = {name: kind[1] for name, kind in columns_now(self._opened, self._table.name).items()}
         if now == dict(self._table.declared):
             return True
         if self._buffer.torn:
@@ -298,7 +242,7 @@ class ChangeReader(BatchReader):
             raise FatalError(
                 "the log does not name the columns of its rows",
                 where=self._table.where,
-                hint="it was written before binlog_row_metadata was FULL: delete the stream's token, and read the table again",
+                hint="it was written before binlog_row_metadata was FULL: empty the target, and give the workflow another name",
             )
         row = [_NOTHING if nothing.get(name, _NULL) != _NULL else values.get(name) for name in self._plain.names]
         size = _ROW_BYTES + sum(len(each) for each in row if isinstance(each, str | bytes))

@@ -192,6 +192,8 @@ class PostgresSource(DeletionOptions, Source):
     def splits(self, count: int) -> tuple[Json, ...]:
         if self.table is None or self.incremental_column is not None or self.tells is not Deletes.IGNORED:
             return ()
+        if self.sync_mode is SyncMode.CDC:
+            return ()
         from resources.postgres.reader import divided
 
         bounds = [None, *divided(self, count), None]

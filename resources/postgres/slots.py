@@ -238,6 +238,6 @@ def check_place(slot: Slot | None, name: str, lsn: str, where: str) -> None:
 def drop_hint(name: str) -> str:
     """Returns what to do once changes are lost."""
     return (
-        f"to read the whole table again: SELECT pg_drop_replication_slot('{name}') if it is there, delete the stream's row from "
-        "_headrace_tokens beside the target, and run it with on_regression: rewind"
+        f"to read the whole table again: SELECT pg_drop_replication_slot('{name}') if it is there, empty the target, and give the "
+        "workflow another name"
     )

@@ -17,7 +17,7 @@ import pytest
 
 from dsl.contracts.changes import OPERATION, Deletes
 from dsl.contracts.connectors import ReadRequest, Source
-from dsl.contracts.errors import FatalError
+from dsl.contracts.errors import FatalError, SchemaError
 from dsl.contracts.rows import Batch
 from dsl.contracts.state import State
 from resources.sql import NullCursor
@@ -146,6 +146,11 @@ class IncrementalSuite:
         assert reading.told(columns=("id", OPERATION)) == [(1, "upsert"), (2, "upsert")]
         growing.execute("UPDATE events SET gone = true, changed = '2024-01-01 00:00:02' WHERE id = 1")
         assert reading.told(columns=("id", OPERATION)) == [(1, "delete")]
+
+    def test_a_marking_column_that_is_not_there_is_said(self, growing: GrowingTable) -> None:
+        missing = SoftColumn(column="no_such_column")
+        with pytest.raises(SchemaError, match="no column 'no_such_column'"):
+            _Reading(growing, deletes=Deletes.SOFT_COLUMN, soft_column=missing).run()
 
     def test_a_value_that_marks_rows_as_deleted(self, growing: GrowingTable) -> None:
         soft = SoftColumn(column="note", value="D")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import pymysql
@@ -82,11 +82,12 @@ def _statement(dice: random.Random) -> str:
     )
 
 
-def test_the_table_ends_equal_under_writers_and_kills(database: MariaDBDatabase) -> None:
+@pytest.mark.parametrize("faults", [KILLED[-1:], pytest.param(KILLED, marks=pytest.mark.slow)], ids=["one", "all"])
+def test_the_table_ends_equal_under_writers_and_kills(database: MariaDBDatabase, faults: Sequence[str]) -> None:
     text = workflow(database)
     server = fork_server("tests.e2e.capturing", "resources.mysql.cdc", "resources.mysql.writer")
     with writers(database, 2):
-        for fault in KILLED:
+        for fault in faults:
             place, _, visit = fault.partition("@")
             code, said = server.run(
                 "from tests.e2e.capturing import main; main()",
@@ -99,6 +100,7 @@ def test_the_table_ends_equal_under_writers_and_kills(database: MariaDBDatabase)
     assert database.rows("SELECT * FROM kept ORDER BY id") == wanted
 
 
+@pytest.mark.slow
 def test_it_follows_through_a_filter(database: MariaDBDatabase) -> None:
     text = workflow(database, "{type: filter, config: {condition: \"status == 'open'\"}}")
     with writers(database, 2):
