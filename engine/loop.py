@@ -10,7 +10,7 @@ from datetime import datetime
 import pyarrow as pa
 
 from dsl.contracts.connectors import BatchWriter, Token
-from dsl.contracts.errors import FatalError, HeadraceError
+from dsl.contracts.errors import FatalError, FencedError, HeadraceError
 from dsl.contracts.failpoints import Failpoint
 from dsl.contracts.policies import Policies
 from dsl.contracts.rows import Rejection
@@ -97,6 +97,15 @@ class StageLoop:
             HeadraceError: What made it fail; the open epoch is not committed.
             CancelledError: The attempt was cancelled from outside.
         """
+        try:
+            return self._run(channel, number)
+        except FencedError:
+            raise
+        except (HeadraceError, CancelledError):
+            self._copies.write()
+            raise
+
+    def _run(self, channel: Channel[Flow], number: int) -> StageOutcome:
         epoch, following = self._new_epoch(number + 1), None
         while True:
             ended, flow = (False, following) if following else self._next(channel, POLL_SECONDS, epoch)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -12,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from dsl.contracts.capabilities import WriteMode
-from dsl.contracts.errors import FencedError, ReconciliationError, RegressionError
+from dsl.contracts.errors import FatalError, FencedError, ReconciliationError, RegressionError
 from dsl.contracts.policies import OnError, Policies
 from dsl.contracts.stores import Checkpoint, Event
 from dsl.plan.physical import PhysicalNode
@@ -237,17 +238,18 @@ def test_a_checkpoint_store_that_is_down_does_not_stop_the_data(home: Path) -> N
     assert "checkpoint_late" in events.names()
 
 
+class _Counting(Checkpoints):
+    def __init__(self) -> None:
+        super().__init__()
+        self.epochs: list[int] = []
+
+    def put(self, checkpoint: Checkpoint) -> None:
+        self.epochs.append(checkpoint.epoch)
+        super().put(checkpoint)
+
+
 def test_the_copy_follows_once_a_second_and_in_the_end(home: Path) -> None:
-    class Counting(Checkpoints):
-        def __init__(self) -> None:
-            super().__init__()
-            self.epochs: list[int] = []
-
-        def put(self, checkpoint: Checkpoint) -> None:
-            self.epochs.append(checkpoint.epoch)
-            super().put(checkpoint)
-
-    clock, checkpoints, table = SteadyClock(), Counting(), Table()
+    clock, checkpoints, table = SteadyClock(), _Counting(), Table()
 
     def pass_time(point: str) -> None:
         if point == "commit":
@@ -257,6 +259,22 @@ def test_the_copy_follows_once_a_second_and_in_the_end(home: Path) -> None:
     given_ = context(home, checkpoints=checkpoints, clock=clock)
     run_stage(stage(scan(Tape(numbers(20), batch=2)), table, policies(epoch=2)), given_)
     assert checkpoints.epochs == [1, 4, 7, 10], "every third commit, 0.4 seconds apart, and the last one"
+
+
+def test_the_copy_is_there_when_a_run_fails(home: Path) -> None:
+    checkpoints, table, commits = _Counting(), Table(), itertools.count(1)
+
+    def fail(point: str) -> None:
+        if point == "commit" and next(commits) == 6:
+            raise FatalError("the disk is full")
+
+    table.before = fail
+    with pytest.raises(FatalError, match="the disk is full"):
+        run_stage(
+            stage(scan(Tape(numbers(20), batch=2)), table, policies(epoch=2)),
+            context(home, checkpoints=checkpoints, clock=SteadyClock()),
+        )
+    assert checkpoints.epochs == [1, 5]
 
 
 def test_a_newer_run_fences_this_one(home: Path) -> None:
