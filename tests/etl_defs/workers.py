@@ -57,8 +57,9 @@ def created(instance: DagsterInstance, after: DagsterRun | None = None) -> Dagst
     job = ReconstructableRepository.for_module("etl_defs.definitions", "defs", str(ROOT)).get_reconstructable_job(
         "copy"
     )
-    root = after and (after.root_run_id or after.run_id)
-    return instance.create_run_for_job(job.get_definition(), parent_run_id=after and after.run_id, root_run_id=root)
+    parent = after.run_id if after else None
+    root = (after.root_run_id or after.run_id) if after else None
+    return instance.create_run_for_job(job.get_definition(), parent_run_id=parent, root_run_id=root)
 
 
 def worker(
