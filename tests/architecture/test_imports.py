@@ -6,11 +6,13 @@ from tests.architecture.sources import ROOMS, Source, connectors, is_below, sour
 
 # Each driver, and the only places that may know it.
 DRIVERS = {
+    "azure": ("resources/azure_blob/",),
     "boto3": ("resources/s3/",),
     "botocore": ("resources/s3/",),
     "google": ("resources/gcs/",),
     "requests": ("resources/gcs/",),  # comes with its driver
-    "urllib3": ("resources/elasticsearch/",),
+    "urllib3": ("resources/elasticsearch/", "resources/http_"),
+    "jsonpath": ("resources/http_",),
     "psycopg": ("resources/postgres/",),
     "pymysql": ("resources/mysql/",),
     "snowflake": ("resources/snowflake/",),
