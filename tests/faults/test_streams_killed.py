@@ -89,7 +89,7 @@ def _campaign(home: Path, kills: int, seed: int) -> None:
     for number in range(kills):
         _add(home, events[number * 120 : (number + 1) * 120])
         with _start(home, f"run-{number}") as process:
-            killed += _kill_after(process, luck.randint(1, 8), luck.uniform(0, 0.05))
+            killed += _kill_after(process, luck.randint(1, 3), luck.uniform(0, 0.3))
     _add(home, events[kills * 120 :])
     out, said = _start(home, "run-last").communicate()
     assert out.splitlines()[-1:] == ["done"], (seed, said)
