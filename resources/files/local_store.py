@@ -149,7 +149,8 @@ class LocalStore(ObjectStore):
             os.unlink(str(ticket["temporary"]), dir_fd=work)
 
     def sweep(self, prefix: str, kept: Collection[Mapping[str, Json]]) -> None:
-        *folder, start = self._root.parts_of(prefix)
+        above, _, start = prefix.rpartition("/")
+        folder = self._root.parts_of(above) if above else []
         keep = {each.get("temporary") for each in kept}
         with self._told(prefix), suppress(FileNotFoundError), self._root.folder([*_base(folder), TEMPORARY]) as work:
             for name in os.listdir(work):  # noqa: PTH208 - a descriptor has no path

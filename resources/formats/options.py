@@ -18,6 +18,14 @@ class Format(StrEnum):
     AVRO = "avro"
 
 
+class Dictionaries(StrEnum):
+    """Which columns of a Parquet file are written with a dictionary of their values."""
+
+    AUTO = "auto"
+    ALWAYS = "always"
+    NEVER = "never"
+
+
 class Compression(StrEnum):
     """How a whole file is compressed."""
 
@@ -61,6 +69,10 @@ class ParquetOptions:
 
     codec: str = option(default="zstd", doc="`zstd`, `snappy`, `gzip`, `lz4` or `none`, for each column chunk.")
     row_group_rows: int = option(default=131_072, doc="Rows in a row group, about.")
+    dictionaries: Dictionaries = option(
+        default=Dictionaries.AUTO,
+        doc="Columns with a dictionary of their values: those that repeat in the first 10,000 rows, all, or none.",
+    )
 
     def __post_init__(self) -> None:
         """Refuses an unknown codec.

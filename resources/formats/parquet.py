@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 from dsl.contracts.errors import SchemaError
 from resources.formats.chunks import Chunk
 from resources.formats.columns import Wanted, conformed, plain_schema
-from resources.formats.options import Limits, ParquetOptions
+from resources.formats.options import Dictionaries, Limits, ParquetOptions
 from resources.formats.streams import FREE_BYTES, DecodeError
 
 BATCH_ROWS = 65_536
@@ -205,9 +205,15 @@ class ParquetEncoder:
             self._schema,
             compression=codec,
             compression_level=1 if codec == "zstd" else None,
-            use_dictionary=_repeated_columns(sample.slice(0, SAMPLE_ROWS)) or False,  # type: ignore[arg-type]
+            use_dictionary=self._dictionaries(sample),
             write_statistics=True,
         )
+
+
+    def _dictionaries(self, sample: pa.Table) -> Any:
+        if self._options.dictionaries is Dictionaries.AUTO:
+            return _repeated_columns(sample.slice(0, SAMPLE_ROWS)) or False
+        return self._options.dictionaries is Dictionaries.ALWAYS
 
 
 def _repeated_columns(sample: pa.Table) -> list[str]:

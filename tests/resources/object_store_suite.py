@@ -12,6 +12,7 @@ import json
 import random
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass, field
@@ -55,7 +56,13 @@ KILL = "os.kill(os.getpid(), signal.SIGKILL)"
 
 
 class ObjectStoreSuite:
-    """The promises of a store of files. Subclasses give the fixture `opening`."""
+    """The promises of a store of files. Subclasses give the fixture `opening`.
+
+    Attributes:
+        resolution: Seconds within which two files of one name and size cannot be told apart.
+    """
+
+    resolution = 0.0
 
     @pytest.fixture
     def opening(self) -> Opening:
@@ -186,6 +193,14 @@ for each in tickets:
             store.publish(held.seal())
         assert names(store) == ["lake/a-kept", "lake/a-seen", "lake/b"]
 
+    def test_sweeping_takes_a_folder_as_well(self, store: ObjectStore) -> None:
+        lost, other = (sealed(store, key, b"x" * 9) for key in ("lake/a", "other/a"))
+        store.sweep("lake/", [])
+        store.sweep("nothing/", [])
+        _try_to_publish(store, lost)
+        store.publish(other)
+        assert names(store) == ["other/a"]
+
     # ---- creating --------------------------------------------------------------------------------
 
     def test_only_the_first_creates(self, opening: Opening, store: ObjectStore) -> None:
@@ -266,6 +281,7 @@ for at in range(1000):
         store.delete("a")
         with pytest.raises(FatalError, match=r"a: .*deleted"):
             store.open(found)
+        time.sleep(self.resolution)
         store.publish(sealed(store, "a", b"new"))
         (newer,) = store.list("a")
         assert newer.version != found.version

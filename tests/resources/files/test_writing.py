@@ -23,7 +23,7 @@ from dsl.contracts.spec import OptionError
 from resources.file_writer import FileWriter, Writing
 from resources.files.local_store import LocalStore
 from resources.files.resource import FileConnection, FileDestination, FileSource
-from resources.formats.options import Compression, CsvOptions, Format, ParquetOptions
+from resources.formats.options import Compression, CsvOptions, Dictionaries, Format, ParquetOptions
 from resources.object_store import ObjectStore
 from resources.sql import SchemaEvolution
 
@@ -136,6 +136,14 @@ def test_dictionaries_are_kept_for_what_repeats(tmp_path: Path) -> None:
     group = pq.ParquetFile(files(tmp_path)[0]).metadata.row_group(0)
     assert [group.column(each).has_dictionary_page for each in (0, 1)] == [False, True]
     assert group.column(0).compression == "ZSTD"
+
+
+@pytest.mark.parametrize(("choice", "kept"), [("always", [True, True]), ("never", [False, False])])
+def test_dictionaries_are_as_the_document_says(tmp_path: Path, choice: str, kept: list[bool]) -> None:
+    written = destination(tmp_path, parquet=ParquetOptions(dictionaries=Dictionaries(choice)))
+    load(written, batch(id=list(range(5000)), country=["DE", "FR"] * 2500))
+    group = pq.ParquetFile(files(tmp_path)[0]).metadata.row_group(0)
+    assert [group.column(each).has_dictionary_page for each in (0, 1)] == kept
 
 
 def test_small_batches_make_large_row_groups(tmp_path: Path) -> None:
