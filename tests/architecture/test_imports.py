@@ -13,6 +13,7 @@ DRIVERS = {
     "requests": ("resources/gcs/",),  # comes with its driver
     "urllib3": ("resources/elasticsearch/", "resources/http_"),
     "jsonpath": ("resources/http_",),
+    "paramiko": ("resources/sftp/",),
     "psycopg": ("resources/postgres/",),
     "pymysql": ("resources/mysql/",),
     "snowflake": ("resources/snowflake/",),

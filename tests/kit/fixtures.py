@@ -6,13 +6,16 @@ from typing import Protocol, TypeVar
 
 import pytest
 
+from tests.kit.azure import AzureServer, start_azure
 from tests.kit.elasticsearch import ElasticsearchServer, start_elasticsearch
 from tests.kit.enrichment import EnrichmentApi, enrichment_api
 from tests.kit.gcs import GcsServer, start_gcs
+from tests.kit.kafka import KafkaServer, start_kafka
 from tests.kit.mariadb import MariaDBServer, start_mariadb
 from tests.kit.postgres import PostgresServer, start_postgres
 from tests.kit.process import ServerProcess, Unavailable
 from tests.kit.s3 import S3Server, start_s3
+from tests.kit.sftp import SftpServer, sftp_server
 from tests.kit.snowflake import SnowflakeServer, start_snowflake
 
 _engines: dict[str, str] = {}
@@ -69,15 +72,35 @@ def gcs_server() -> Iterator[GcsServer]:
 
 
 @pytest.fixture(scope="session")
+def azure_server() -> Iterator[AzureServer]:
+    """Microsoft's emulator of Azure Blob Storage; take `azure_server.new_container()`."""
+    yield from _serve("Azure Blob Storage", start_azure)
+
+
+@pytest.fixture(scope="session")
 def elasticsearch() -> Iterator[ElasticsearchServer]:
     """An Elasticsearch emulator; take `elasticsearch.new_index()`."""
     yield from _serve("Elasticsearch", start_elasticsearch)
 
 
 @pytest.fixture(scope="session")
+def kafka() -> Iterator[KafkaServer]:
+    """A Kafka emulator; take `kafka.new_topic()`."""
+    yield from _serve("Kafka", start_kafka)
+
+
+@pytest.fixture(scope="session")
 def snowflake() -> Iterator[SnowflakeServer]:
     """A Snowflake emulator; take `snowflake.new_database()`."""
     yield from _serve("Snowflake", start_snowflake)
+
+
+@pytest.fixture(scope="session")
+def sftp() -> Iterator[SftpServer]:
+    """A real SFTP server in this process; take `sftp.new_folder()`."""
+    with sftp_server() as server:
+        _engines["SFTP"] = server.version
+        yield server
 
 
 @pytest.fixture
