@@ -32,7 +32,7 @@ def infer_lines(opened: BinaryIO, limits: Limits, where: str) -> pa.Schema:
     for lines in _blocks(opened, limits, where):
         rows = [parsed for _, line in lines if (parsed := _object(line, _PLAIN)[0]) is not None]
         if rows:
-            return _schema_of(rows)
+            return schema_of(rows)
     raise SchemaError("it holds no JSON object", where=where, hint="declare `schema`")
 
 
@@ -45,7 +45,7 @@ def infer_array(opened: BinaryIO, limits: Limits, where: str) -> pa.Schema:
             break
     if not rows:
         raise SchemaError("it holds no JSON object", where=where, hint="declare `schema`")
-    return _schema_of(rows)
+    return schema_of(rows)
 
 
 def decode_lines(opened: BinaryIO, wanted: Wanted, limits: Limits, where: str) -> Iterator[Chunk]:
@@ -79,6 +79,22 @@ def decode_array(opened: BinaryIO, wanted: Wanted, limits: Limits, where: str) -
             first, part = chunk.end, []
     if part:
         yield _chunk(first, part, wanted)
+
+
+def infer_values(values: Sequence[bytes], where: str) -> pa.Schema:
+    """Returns the schema that some texts, each of one object, suggest."""
+    rows = [parsed for each in values if (parsed := _object(each, _PLAIN)[0]) is not None]
+    if not rows:
+        raise SchemaError("it holds no JSON object", where=where, hint="declare `schema`")
+    return schema_of(rows)
+
+
+def decode_values(values: Sequence[bytes | None], wanted: Wanted) -> Chunk:
+    """Reads texts, each of one object; None is a row of NULLs."""
+    decoder = _decoder_for(wanted.schema)
+    return _chunk(
+        0, [({}, "", 0, b"") if each is None else (*_object(each, decoder), 0, each) for each in values], wanted
+    )
 
 
 class JsonEncoder:
@@ -278,7 +294,7 @@ def _rows(
     good: list[tuple[int, Any, int, bytes]], schema: pa.Schema, bad: list[Malformed], *, strict: bool
 ) -> pa.RecordBatch:
     """Builds a batch, halving it until the rows at fault are alone."""
-    values = [value if strict else _fitted(value, schema) for _, value, _, _ in good]
+    values = [value if strict else fitted(value, schema) for _, value, _, _ in good]
     try:
         return from_rows(values, schema)
     except ValueError as error:
@@ -297,7 +313,7 @@ def _malformed(record: int, line: int, text: bytes, reason: str) -> Malformed:
     return Malformed(record, line, shortened(text.decode(errors="backslashreplace").strip()), reason)
 
 
-def _fitted(value: dict[str, Any], schema: pa.Schema) -> dict[str, Any]:
+def fitted(value: dict[str, Any], schema: pa.Schema) -> dict[str, Any]:
     """Returns the declared fields of an object, and within nested ones the declared ones."""
     return {
         field.name: _pruned(value[field.name], field.type) if pa.types.is_nested(field.type) else value[field.name]
@@ -318,7 +334,7 @@ def _pruned(value: Any, kind: Any) -> Any:
 # ---- inference ----------------------------------------------------------------------------------
 
 
-def _schema_of(rows: Sequence[dict[str, Any]]) -> pa.Schema:
+def schema_of(rows: Sequence[dict[str, Any]]) -> pa.Schema:
     kind: Any = _type_of(rows)
     return pa.schema([kind.field(each) for each in range(kind.num_fields)])
 
