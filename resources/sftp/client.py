@@ -33,6 +33,7 @@ except ImportError as missing:
 
 KEEPALIVE = 30
 REQUEST = 32_768
+PIECE = 8 * REQUEST
 
 
 class _Strange(MissingHostKeyPolicy):
@@ -150,14 +151,17 @@ class Session:
     def fetch(self, path: str, opened: Any, start: int, size: int) -> bytes:
         """Returns a range of an open file; requests leave together, and all are answered when it returns."""
         with self.asking(path):
-            return b"".join(opened.readv([(start, size)]))
+            # The library gathers each piece anew with every answer: pieces are kept small.
+            pieces = [(at, min(PIECE, start + size - at)) for at in range(start, start + size, PIECE)]
+            return b"".join(opened.readv(pieces))
 
     def append(self, path: str, opened: Any, data: bytes) -> None:
         """Adds bytes; requests leave together, and all are answered when it returns."""
         with self.asking(path):
             last = max(0, len(data) - REQUEST)
             opened.set_pipelined(True)
-            opened.write(data[:last])
+            for at in range(0, last, PIECE):
+                opened.write(data[at : min(at + PIECE, last)])
             # A write that is not pipelined waits for its own answer and for all before it.
             opened.set_pipelined(False)
             opened.write(data[last:])

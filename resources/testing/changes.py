@@ -17,6 +17,7 @@ import pytest
 from dsl.contracts.changes import OPERATION, Operation, with_operation
 from dsl.contracts.connectors import BatchWriter, Committed, Destination, Token
 from dsl.contracts.errors import FencedError, RejectedRows
+from resources.testing.waivers import Waivable
 
 _FIELDS: dict[str, pa.DataType] = {"id": pa.int64(), "part": pa.string(), "value": pa.string()}
 SCHEMA = pa.schema(list(_FIELDS.items()))
@@ -35,7 +36,7 @@ class MergeTarget(Protocol):
         """Returns (id, part, value) of all rows as anyone sees them, by other means than the connector; [] without a table."""
 
 
-class MergeSuite:
+class MergeSuite(Waivable):
     """The promises of `merge`. Subclasses give the fixture `merged`."""
 
     @pytest.fixture

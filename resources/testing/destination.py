@@ -7,6 +7,7 @@ class TestMine(DestinationSuite):
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from typing import Any, Protocol
 
@@ -15,9 +16,11 @@ import pytest
 
 from dsl.contracts.capabilities import Guarantee, WriteMode
 from dsl.contracts.connectors import BatchWriter, Committed, Destination, Token
-from dsl.contracts.errors import FencedError
+from dsl.contracts.errors import FencedError, SchemaError
 from dsl.contracts.state import State
+from resources.sql import SchemaEvolution
 from resources.testing.samples import CANARY, as_rows, sample
+from resources.testing.waivers import Waivable
 
 TOKEN = Token(workflow="suite", stage="load", run_id="run-1")
 
@@ -32,7 +35,7 @@ class DestinationTarget(Protocol):
         """Returns what anyone reading the place sees now, by other means than the connector; [] if it does not exist."""
 
 
-class DestinationSuite:
+class DestinationSuite(Waivable):
     """The promises of a destination. Subclasses give the fixture `target`."""
 
     @pytest.fixture
@@ -199,6 +202,23 @@ class DestinationSuite:
             writer.write(sample(0, 9, mark="new "))
             writer.commit(1, _state(1), final=True)
         assert _seen(target) == as_rows(sample(0, 9, mark="new "))
+
+    def test_frozen_columns_refuse_a_new_one(self, target: DestinationTarget) -> None:
+        destination = _first(target)
+        if "schema_evolution" not in {each.name for each in dataclasses.fields(destination)}:
+            pytest.skip("has no policy for columns")
+        with _open(destination) as writer:
+            writer.write(sample(0, 5))
+            writer.commit(1, _state(1))
+        more = sample(5, 5).append_column("added", pa.array(["new"] * 5))
+        changes: dict[str, Any] = {"schema_evolution": SchemaEvolution.FREEZE}
+        frozen = dataclasses.replace(destination, **changes)
+        with pytest.raises(SchemaError, match="added"), frozen.open_writer(more.schema, TOKEN) as writer:
+            writer.write(more)
+        with _open(destination) as writer:
+            assert writer.get_state() == Committed(1, _state(1))
+            writer.commit(2, _state(2), final=True)
+        assert _seen(target) == as_rows(sample(0, 5))
 
     def test_is_healthy_and_shows_no_secret(self, target: DestinationTarget) -> None:
         destination = _first(target)

@@ -14,11 +14,12 @@ from typing import Protocol
 import pyarrow as pa
 import pytest
 
-from dsl.contracts.connectors import BatchReader, ReadRequest, Source
+from dsl.contracts.connectors import BatchReader, Connection, ReadRequest, Source
 from dsl.contracts.errors import HeadraceError, SchemaError
 from dsl.contracts.rows import Batch
 from dsl.contracts.state import State, is_complete
 from resources.testing.samples import CANARY, as_rows, sample
+from resources.testing.waivers import Waivable
 
 
 class SourceOrigin(Protocol):
@@ -31,7 +32,7 @@ class SourceOrigin(Protocol):
         """Returns a full-refresh source of that place."""
 
 
-class SourceSuite:
+class SourceSuite(Waivable):
     """The promises of a source. Subclasses give the fixture `origin`; class attributes say what does not apply.
 
     Attributes:
@@ -162,6 +163,16 @@ class SourceSuite:
                     rest = _rows(_read(source.part(each), request, batch.state))
                     assert as_rows(*rest) == as_rows(*_rows(batches[at + 1 :]))
         assert as_rows(*rows) == as_rows(sample(0, 50))
+
+    def test_what_can_be_read_is_discovered(self, origin: SourceOrigin) -> None:
+        origin.fill([sample(0, 1)])
+        connection = origin.source().connection
+        if type(connection).discover is Connection.discover:
+            pytest.skip("does not discover")
+        found = connection.discover()
+        assert found
+        assert all(each.name for each in found)
+        assert len({each.name for each in found}) == len(found)
 
     def test_is_healthy_and_shows_no_secret(self, origin: SourceOrigin) -> None:
         origin.fill([sample(0, 1)])
