@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final, Protocol
-from urllib.parse import quote, urlencode
+from urllib.parse import quote, quote_plus, urlencode
 
 from dsl.contracts.errors import ErrorType, FatalError, RetryableError
 from dsl.contracts.redaction import remember
@@ -158,7 +158,8 @@ def credentials_of(auth: Authentication, tokens: TokenSource, where: str) -> Cre
         shown["authorization"] = f"Bearer {reveal(auth.token)}"
     elif auth.type is AuthType.API_KEY and auth.key is not None:
         key = reveal(auth.key)
-        remember(quote(key, safe=""))
+        for each in (quote(key, safe=""), quote_plus(key)):
+            remember(each)
         shown[auth.param or (auth.header or "").lower()] = key
     if auth.param is None and not all(each.isascii() and each.isprintable() for each in shown.values()):
         raise FatalError(

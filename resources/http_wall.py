@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import socket
 import ssl
@@ -15,6 +16,18 @@ from urllib3.exceptions import ConnectTimeoutError, NameResolutionError, NewConn
 from urllib3.util.connection import create_connection
 
 from dsl.contracts.addresses import check_addresses, check_host
+from dsl.contracts.redaction import scrub
+
+
+class _Discreet(logging.Filter):
+    """Takes keys out of what urllib3 logs: addresses with all their parameters."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        record.msg, record.args = scrub(record.getMessage()), ()
+        return True
+
+
+logging.getLogger("urllib3.connectionpool").addFilter(_Discreet())
 
 Lookup: TypeAlias = Callable[[str, int], list[str]]
 """Takes a host's name and a port; returns all its addresses, or raises OSError."""
