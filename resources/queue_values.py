@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -13,7 +14,7 @@ from dsl.contracts.errors import SchemaError
 from dsl.contracts.rows import Rejection
 from dsl.contracts.spec import OptionError
 from resources.formats.chunks import Chunk, Malformed
-from resources.formats.columns import Wanted, batch_of
+from resources.formats.columns import Wanted, batch_of, conformed
 from resources.formats.jsonl import decode_values, infer_values
 
 VALUE = "value"
@@ -48,10 +49,12 @@ class Message:
     Attributes:
         value: What it holds; None for a tombstone.
         facts: What the system says of it, by the names that options use.
+        fault: Why it cannot be a row, where that is known already, or "".
     """
 
     value: bytes | None
     facts: Mapping[str, Any]
+    fault: str = ""
 
 
 class Decoder(Protocol):
@@ -90,6 +93,38 @@ class PlainDecoder:
                 bad.append(Malformed(at, 0, "", "it is not UTF-8"))
         columns = [pa.array(good, each.type) for each in self.wanted.schema]
         return Chunk(0, batch_of(columns, self.wanted.schema, len(good)), tuple(bad))
+
+
+@dataclass(frozen=True)
+class FieldsDecoder:
+    """Values that are JSON objects of texts: each field a column, whose type its text must fit.
+
+    Attributes:
+        wanted: The columns.
+        where: Names the place in errors.
+    """
+
+    wanted: Wanted
+    where: str
+
+    def decode(self, values: Sequence[bytes | None]) -> Chunk:
+        """Returns the rows, and by their index those values that are none."""
+        rows = [json.loads(each or b"{}") for each in values]
+        unknown = {
+            at: next(name for name in row if name not in self.wanted.names)
+            for at, row in enumerate(rows)
+            if self.wanted.strict and not row.keys() <= set(self.wanted.names)
+        }
+        rest = [at for at in range(len(rows)) if at not in unknown]
+        texts = pa.schema([pa.field(each, pa.string()) for each in self.wanted.schema.names])
+        columns = [pa.array([rows[at].get(each) for at in rest], pa.string()) for each in texts.names]
+        chunk = conformed(batch_of(columns, texts, len(rest)), self.wanted.schema, 0, self.where)
+        bad = [Malformed(rest[each.record], 0, "", each.reason) for each in chunk.malformed]
+        bad += [
+            Malformed(at, 0, "", f"field '{name}' is in none of the first messages: declare `schema`")
+            for at, name in unknown.items()
+        ]
+        return Chunk(0, chunk.rows, tuple(sorted(bad, key=lambda each: each.record)))
 
 
 def check_facts(asked: Mapping[str, str], known: Mapping[str, pa.DataType]) -> None:
@@ -157,7 +192,7 @@ class Layout:
 
     def _unreadable(self, message: Message) -> str:
         told = (message.facts[each] for each in self.facts.values())
-        return next((each.reason for each in told if isinstance(each, Unreadable)), "")
+        return message.fault or next((each.reason for each in told if isinstance(each, Unreadable)), "")
 
     def _column(self, column: pa.Field[Any], rows: pa.RecordBatch, good: Sequence[Message]) -> Any:
         fact = self.facts.get(column.name)

@@ -6,6 +6,7 @@ from typing import Protocol, TypeVar
 
 import pytest
 
+from resources.testing.samples import CANARY
 from tests.kit.azure import AzureServer, start_azure
 from tests.kit.elasticsearch import ElasticsearchServer, start_elasticsearch
 from tests.kit.enrichment import EnrichmentApi, enrichment_api
@@ -14,6 +15,7 @@ from tests.kit.kafka import KafkaServer, start_kafka
 from tests.kit.mariadb import MariaDBServer, start_mariadb
 from tests.kit.postgres import PostgresServer, start_postgres
 from tests.kit.process import ServerProcess, Unavailable
+from tests.kit.redis import RedisServer, start_redis
 from tests.kit.s3 import S3Server, start_s3
 from tests.kit.sftp import SftpServer, sftp_server
 from tests.kit.snowflake import SnowflakeServer, start_snowflake
@@ -87,6 +89,12 @@ def elasticsearch() -> Iterator[ElasticsearchServer]:
 def kafka() -> Iterator[KafkaServer]:
     """A Kafka emulator; take `kafka.new_topic()`."""
     yield from _serve("Kafka", start_kafka)
+
+
+@pytest.fixture(scope="session")
+def redis_server() -> Iterator[RedisServer]:
+    """A real Redis; take `redis_server.new_key()`."""
+    yield from _serve("Redis", lambda: start_redis(CANARY))
 
 
 @pytest.fixture(scope="session")
