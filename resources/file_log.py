@@ -167,6 +167,11 @@ class StreamLog:
             raise FencedError("a newer run writes this stream", where=self.where)
         self._newest = entry
 
+    def overtaken(self) -> bool:
+        """Tells whether a newer writer has taken the number that this one would commit under."""
+        found = self._read(self._newest.number + 1)
+        return found is not None and found.writer != self._writer
+
     def _fence(self) -> _Entry:
         while True:
             newest = self._first()

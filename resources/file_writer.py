@@ -9,8 +9,8 @@ from __future__ import annotations
 import base64
 import io
 import re
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -128,7 +128,8 @@ class FileWriter(BatchWriter):
             self._guard()
             self._broken = True
             try:
-                self._parts.write(ready)
+                with self._owning():
+                    self._parts.write(ready)
             except RejectedRows:
                 self._broken = False
                 raise
@@ -146,7 +147,8 @@ class FileWriter(BatchWriter):
         replaces = self._writing.overwrite and final
         if replaces and not self._gathered:
             self._parts.begin(self._schema)
-        parts = self._parts.finish()
+        with self._owning():
+            parts = self._parts.finish()
         _SEALED.reach()
         commit = Commit(
             epoch=epoch,
@@ -174,6 +176,24 @@ class FileWriter(BatchWriter):
         with suppress(HeadraceError):
             self._parts.discard()
         self._store.close()
+
+    @contextmanager
+    def _owning(self) -> Iterator[None]:
+        """Says that a newer run writes the stream where that is why a file cannot be written: it has swept what was open."""
+        try:
+            yield
+        except RejectedRows:
+            raise
+        except HeadraceError as error:
+            if self._overtaken():
+                raise FencedError("a newer run writes this stream", where=self._where) from error
+            raise
+
+    def _overtaken(self) -> bool:
+        try:
+            return self._log.overtaken()
+        except HeadraceError:  # then what befell the file is all that is known
+            return False
 
     def _guard(self) -> None:
         if self._broken:

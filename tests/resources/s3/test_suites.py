@@ -174,3 +174,19 @@ def test_a_fenced_writer_leaves_nothing_behind(bucket: Bucket, connection: S3Con
                 zombie.commit(1, {"v": 1})
     assert len(rows_in(bucket, "lake/part-")) == 10
     assert bucket.client().list_multipart_uploads(Bucket=bucket.bucket).get("Uploads", []) == []
+
+
+def test_a_writer_whose_upload_a_newer_run_has_swept_is_fenced(bucket: Bucket, connection: S3Connection) -> None:
+    destination = S3Destination(connection=connection, path="lake", format="csv")
+    schema = pa.schema({"text": pa.string()})
+    wide = pa.RecordBatch.from_pydict({"text": ["x" * 9 * 2**20]}, schema)
+    with destination.open_writer(schema, TOKEN) as zombie:
+        zombie.write(wide)
+        assert bucket.client().list_multipart_uploads(Bucket=bucket.bucket)["Uploads"], "a part is under way"
+
+        def go_on() -> None:
+            zombie.write(wide)
+            zombie.commit(1, {"v": 1})
+
+        with destination.open_writer(schema, TOKEN), pytest.raises(FencedError):
+            go_on()
