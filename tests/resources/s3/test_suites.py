@@ -177,7 +177,7 @@ def test_a_fenced_writer_leaves_nothing_behind(bucket: Bucket, connection: S3Con
 
 
 def test_a_writer_whose_upload_a_newer_run_has_swept_is_fenced(bucket: Bucket, connection: S3Connection) -> None:
-    destination = S3Destination(connection=connection, path="lake", format="csv")
+    destination = S3Destination(connection=connection, path="lake", format=Format.CSV)
     schema = pa.schema({"text": pa.string()})
     wide = pa.RecordBatch.from_pydict({"text": ["x" * 9 * 2**20]}, schema)
     with destination.open_writer(schema, TOKEN) as zombie:
