@@ -248,7 +248,9 @@ def race(course: Course, seed: int) -> Finding:
         second = trial.start()
     outcome = _outcome(course.target, trial, (first, second), notes)
     judged = trial.finish()
-    return Finding("races", course.target.name, str(seed), 1, outcome or judged, notes)
+    if judged.verdict is Verdict.WHOLE and outcome is not None:
+        judged = outcome
+    return Finding("races", course.target.name, str(seed), 1, judged, notes)
 
 
 def _outcome(target: Target, trial: Trial, runs: tuple[Child, Child], notes: dict[str, int]) -> Judgement | None:
