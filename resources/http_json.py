@@ -111,6 +111,14 @@ class Path:
             raise FatalError(f"'{self.text}' leads to {len(found)} values, not to one", where=self.where)
         return found[0] if found else MISSING
 
+    def all(self, document: Any) -> list[Any]:
+        """Returns the records it leads to; none where there is nothing, for documents that are known to be whole."""
+        found = list(self._path.findall(document))
+        if not self._single:
+            return found
+        held = found[0] if found else None
+        return [] if held is None else held if isinstance(held, list) else [held]
+
     def records(self, document: Any, where: str) -> list[Any]:
         """Returns the records it leads to: the elements of an array, one object, or all values that it matches.
 

@@ -10,6 +10,9 @@ DRIVERS = {
     "boto3": ("resources/s3/",),
     "botocore": ("resources/s3/",),
     "google": ("resources/gcs/",),
+    "zeep": ("resources/soap/",),
+    "lxml": ("resources/soap/",),  # comes with its driver
+    "isodate": ("resources/soap/",),  # as above
     "requests": ("resources/gcs/",),  # comes with its driver
     "urllib3": ("resources/elasticsearch/", "resources/http_"),
     "jsonpath": ("resources/http_",),
