@@ -137,6 +137,10 @@ class Scanner(ABC):
         parameters = [self.parameter(name, text) for row in known for name, text in zip(key, row, strict=True)]
         return " AND ".join(f"NOT ({one})" for _ in known) or "1 = 1", parameters
 
+    def beyond(self, names: Sequence[str], places: Sequence[str], values: Sequence[Any]) -> tuple[str, tuple[Any, ...]]:
+        """Returns the condition that a row stands after another in the order of several columns, and its parameters."""
+        return f"({', '.join(names)}) > ({', '.join(places)})", tuple(values)
+
     def not_after(self, column: str, low: str, high: str) -> bool:
         """Tells whether a window of a column from `low` to `high` can hold anything; the bound never goes back."""
         del column
@@ -430,7 +434,16 @@ class SqlReader(BatchReader):
         values = tuple(scanner.parameter(name, text) for name, text in zip(columns, texts, strict=True))
         if len(names) == 1:
             return f"{names[0]} > {places[0]}", values
-        return f"({', '.join(names)}) > ({', '.join(places)})", values
+        return scanner.beyond(names, places, values)
+
+
+def stepwise(names: Sequence[str], places: Sequence[str], values: Sequence[Any]) -> tuple[str, tuple[Any, ...]]:
+    """Returns what `Scanner.beyond` does, for a system that cannot compare rows: column by column."""
+    one = f"{names[0]} > {places[0]}"
+    if len(names) == 1:
+        return one, (values[0],)
+    rest, parameters = stepwise(names[1:], places[1:], values[1:])
+    return f"({one} OR ({names[0]} = {places[0]} AND {rest}))", (values[0], values[0], *parameters)
 
 
 def _text(value: Json) -> str | None:

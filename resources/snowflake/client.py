@@ -50,6 +50,12 @@ _PARAMETERS = {
     "LOCK_TIMEOUT": 120,
     "QUERY_TAG": "headrace",
     "CLIENT_TELEMETRY_ENABLED": False,
+    # States hold values as text: with every digit, whatever the account prefers.
+    "DATE_OUTPUT_FORMAT": "YYYY-MM-DD",
+    "TIME_OUTPUT_FORMAT": "HH24:MI:SS.FF9",
+    "TIMESTAMP_NTZ_OUTPUT_FORMAT": "YYYY-MM-DD HH24:MI:SS.FF9",
+    "TIMESTAMP_LTZ_OUTPUT_FORMAT": "YYYY-MM-DD HH24:MI:SS.FF9 TZHTZM",
+    "TIMESTAMP_TZ_OUTPUT_FORMAT": "YYYY-MM-DD HH24:MI:SS.FF9 TZHTZM",
 }
 _REQUEST_SECONDS = 600
 _MISSING, _NO_WAREHOUSE, _LOGIN = 2003, 606, 250001
@@ -89,6 +95,7 @@ def connect(connection: SnowflakeConnection, schema: str = "") -> Any:
             **{name: value for name, value in address.items() if value},
             autocommit=True,
             paramstyle="qmark",
+            arrow_number_to_decimal=True,  # else fractions come as floating point
             login_timeout=max(1, int(connection.connect_timeout.total_seconds())),
             network_timeout=_REQUEST_SECONDS,
             session_parameters=_PARAMETERS,
@@ -204,6 +211,12 @@ def find_table(opened: Any, where: str, table: TableName) -> TableName:
     if table in names or len(names) != 1:
         return table
     return names[0]
+
+
+def table_names(opened: Any, where: str, schema: str) -> list[str]:
+    """Returns the names of a schema's tables and views that are not Headrace's own; raises as `execute` does."""
+    found = query(opened, where, f"{_TABLES} AND upper(table_schema) = ?", (schema.upper(),))
+    return [str(name) for _, name in found if not str(name).startswith("_headrace")]
 
 
 def describe(opened: Any, where: str, table: TableName) -> list[Described] | None:

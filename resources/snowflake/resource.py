@@ -1,8 +1,9 @@
-"""Snowflake's options: how to reach an account, where to write; imports no driver and opens nothing itself."""
+"""Snowflake's options: how to reach an account, what to read, where to write; imports no driver and opens nothing itself."""
 
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
@@ -11,20 +12,32 @@ from typing import ClassVar
 
 import pyarrow as pa
 
-from dsl.contracts.capabilities import DestinationCapabilities, Guarantee, Proof, WriteMode
+from dsl.contracts.capabilities import (
+    DestinationCapabilities,
+    Guarantee,
+    Proof,
+    SourceCapabilities,
+    SyncMode,
+    WriteMode,
+)
 from dsl.contracts.connectors import (
+    BatchReader,
     BatchWriter,
     CheckResult,
     Connection,
     ConnectorKind,
     Destination,
+    ReadRequest,
+    Source,
     Stream,
     Token,
 )
 from dsl.contracts.errors import HeadraceError
 from dsl.contracts.secret import Secret
 from dsl.contracts.spec import OptionError, option
-from resources.sql import SchemaEvolution, TableName, check_writing, loopback
+from dsl.contracts.state import State
+from resources.sql import NullCursor, SchemaEvolution, TableName, check_reading, check_writing, loopback
+from resources.sql_deletes import DeletionOptions, check_deletes, refuse_cdc, telling, told_schema
 
 DEFAULT_SCHEMA = "PUBLIC"
 
@@ -108,6 +121,79 @@ class SnowflakeConnection(Connection):
 
 
 @dataclass(frozen=True, kw_only=True)
+class SnowflakeSource(DeletionOptions, Source):
+    """A table, a view or a query, each pass over it one statement and so one snapshot.
+
+    A full refresh with a `primary_key` resumes after any batch; the rows that follow come from a newer snapshot. Snowflake enforces no
+    key, so its columns are named here. It does not show which transactions are open either: an incremental read stays `lag` behind the
+    clock, longer than any transaction that writes the table lasts. A TIMESTAMP_NTZ or DATE is taken for UTC: where it holds the time of
+    a zone that is behind UTC, lag must be longer by that. A value with nanoseconds is rejected with its row.
+    """
+
+    capabilities: ClassVar[SourceCapabilities] = SourceCapabilities(
+        sync_modes=frozenset({SyncMode.FULL_REFRESH, SyncMode.INCREMENTAL}), projects=True, limits=True
+    )
+
+    connection: SnowflakeConnection
+    table: str | None = option(
+        default=None, doc="The table or view, with its schema if not the connection's.", example="PUBLIC.ORDERS"
+    )
+    query: str | None = option(
+        default=None, doc="One SELECT to read instead of a table.", example="SELECT id, total FROM orders"
+    )
+    columns: tuple[str, ...] = option(default=(), doc="The columns to read; all if absent.", example=["ID", "TOTAL"])
+    incremental_column: str | None = option(
+        default=None, doc="Read only rows whose time here is new since the last run.", example="UPDATED_AT"
+    )
+    primary_key: tuple[str, ...] = option(default=(), doc="The columns that identify a row.", example=["ID"])
+    initial_value: str | None = option(
+        default=None, doc="The first value of the incremental column to read; all if absent.", example="2024-01-01"
+    )
+    lag: timedelta | None = option(
+        default=None,
+        doc="Stay this far behind the account's clock: longer than any transaction that writes the table lasts.",
+        example="1h",
+    )
+    null_cursor: NullCursor = option(
+        default=NullCursor.REFUSE, doc="Refuse to run, or read once, rows whose incremental column is NULL."
+    )
+
+    def __post_init__(self) -> None:
+        check_reading(self.table, self.query)
+        refuse_cdc(self)
+        check_deletes(self, incremental=self.incremental_column is not None)
+        if self.table is not None:
+            self.connection.table_name(self.table)
+        if self.incremental_column is None:
+            for name in ("initial_value", "lag"):
+                if getattr(self, name) is not None:
+                    raise OptionError(name, "it has no meaning without incremental_column", "add incremental_column")
+        elif self.lag is None:
+            said = (
+                "Snowflake does not show which transactions are open, so nobody can tell which rows are still to come"
+            )
+            raise OptionError("lag", said, "add lag: 1h, or whatever is longer than any transaction lasts")
+
+    @property
+    def physical_name(self) -> tuple[str, ...]:
+        if self.table is None:
+            digest = hashlib.sha256((self.query or "").encode()).hexdigest()[:8]
+            return self.connection.key_of(f"query_{digest}")
+        table = self.connection.table_name(self.table)
+        return self.connection.key_of(table.schema, table.name)
+
+    def discover_schema(self) -> pa.Schema:
+        from resources.snowflake.reader import discover_schema
+
+        return told_schema(self, discover_schema(self))
+
+    def read(self, request: ReadRequest, state: State | None) -> BatchReader:
+        from resources.snowflake.reader import open_reader
+
+        return telling(self, request, state, open_reader)
+
+
+@dataclass(frozen=True, kw_only=True)
 class SnowflakeDestination(Destination):
     """A table, loaded by PUT and COPY INTO in one transaction an epoch that also moves the token: exactly once.
 
@@ -159,6 +245,7 @@ CONNECTOR = ConnectorKind(
     kind="snowflake",
     title="Snowflake",
     connection=SnowflakeConnection,
+    source=SnowflakeSource,
     destination=SnowflakeDestination,
     extra="snowflake",
     example="""\

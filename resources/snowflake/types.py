@@ -154,7 +154,7 @@ def check(column: Described, values: Any, where: str) -> None:
         large = pc.greater(pc.binary_length(values), pa.scalar(max(most, _chars(column)), pa.int32()))
         _refuse(large, f"column '{column.name}' holds no more than {most} bytes", where)
     if column.semistructured:
-        wrong = pa.array([each is not None and not _is_json(each) for each in values.to_pylist()], pa.bool_())
+        wrong = pa.array([each is not None and not is_json(each) for each in values.to_pylist()], pa.bool_())
         _refuse(wrong, f"column '{column.name}' is {column.base}, and the text is not JSON", where)
 
 
@@ -162,7 +162,8 @@ def _chars(column: Described) -> int:
     return column.sizes[0] if column.base in _TEXTS and column.sizes and column.sizes[0] > LARGEST_BYTES else 0
 
 
-def _is_json(text: str) -> bool:
+def is_json(text: str) -> bool:
+    """Tells whether a text is JSON; NaN and infinities are none."""
     try:
         json.loads(text, parse_constant=_no_number)
     except (ValueError, RecursionError):
