@@ -31,7 +31,7 @@ class Allow:
     """What a deployment lets documents do.
 
     Attributes:
-        python: Whether `python` nodes may run code.
+        python: Whether `python` nodes, and connectors that run what a document names, may run code.
         literal_secrets: Whether a secret may stand in a document instead of a reference to it.
     """
 
@@ -75,7 +75,7 @@ class _Binder:
         if not node.kind:
             return None
         reader = OptionReader(self._found, f"{node.kind} {node.role}", node.config_span)
-        binder = self._processor if node.role is Role.TRANSFORMATION else self._endpoints.options
+        binder = self._processor if node.role is Role.TRANSFORMATION else self._endpoint
         options = binder(node, reader)
         schema = self._schema(node.schema)
         return (
@@ -90,12 +90,21 @@ class _Binder:
             said = f"no processor has the type {node.kind!r}"
             self._found.add(node.kind_span, Code.UNKNOWN_KIND, said, did_you_mean(node.kind, PROCESSORS))
             return FAULTY
-        if node.kind == "python" and not self._allow.python:
-            hint = "set HEADRACE_ALLOW_PYTHON=1 where workflows run, if you trust their authors"
-            self._found.add(node.kind_span, Code.DISABLED, "this deployment does not allow python nodes", hint)
+        if node.kind == "python":
+            self._check_code(node)
         counted = self._count_inputs(node, kind.min_inputs, kind.max_inputs)
         options = reader.options(node.config, kind.options)
         return options if counted else FAULTY
+
+    def _endpoint(self, node: Declaration, reader: OptionReader) -> Any:
+        if self._endpoints.runs_code(node.kind):
+            self._check_code(node)
+        return self._endpoints.options(node, reader)
+
+    def _check_code(self, node: Declaration) -> None:
+        if not self._allow.python:
+            hint = "set HEADRACE_ALLOW_PYTHON=1 where workflows run, if you trust their authors"
+            self._found.add(node.kind_span, Code.DISABLED, f"this deployment does not allow {node.kind} nodes", hint)
 
     def _count_inputs(self, node: Declaration, least: int, most: int | None) -> bool:
         count = len(node.inputs)

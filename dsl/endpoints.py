@@ -52,6 +52,14 @@ class EndpointBinder:
         able = options is FAULTY or self._is_able(options, mode, node, reader)
         return options if able else FAULTY
 
+    def runs_code(self, name: str) -> bool:
+        """Tells whether nodes of a kind run code that the document names; False for a kind that cannot be used."""
+        try:
+            kind = self._catalog.get(name)
+        except HeadraceError:  # told when the node's options are read
+            return False
+        return kind is not None and kind.runs_code
+
     def connection(self, shared: ConnectionDocument) -> Any:
         """Returns the configured `Connection` of a document; FAULTY if it cannot be configured."""
         kind = self._kind(shared.kind, shared.kind_span) if shared.kind else None

@@ -338,6 +338,7 @@ class ConnectorKind:
         destination: Spec of what can be written, or None.
         extra: The optional dependency that brings its driver, or "".
         example: A YAML node that uses it, for the reference.
+        runs_code: Whether a node of it runs code that the document names: refused unless the deployment allows `python` nodes.
     """
 
     kind: str
@@ -347,6 +348,7 @@ class ConnectorKind:
     destination: type[Destination] | None = None
     extra: str = ""
     example: str = ""
+    runs_code: bool = False
 
 
 class Catalog(Protocol):
