@@ -38,7 +38,7 @@ def connect(connection: AzureBlobConnection) -> ContainerClient:
     """
     if connection.ca_file is not None and not Path(connection.ca_file).is_file():
         raise FatalError(f"there is no file '{connection.ca_file}'", where=connection.place, hint="check ca_file")
-    logging.getLogger("azure.core.pipeline.policies.http_logging_policy").setLevel(logging.WARNING)
+    _silence()
     seconds = connection.timeout.total_seconds()
     # An upload in one request holds no more than a block; what is read comes in ranges of its own.
     try:
@@ -61,6 +61,14 @@ def connect(connection: AzureBlobConnection) -> ContainerClient:
         raise FatalError(
             "the credentials cannot be used", where=connection.place, hint="check account_key or sas_token"
         ) from error
+
+
+def _silence() -> None:
+    """Keeps signatures, which stand in addresses, from being logged at DEBUG, unless that very logger was set up so."""
+    for name in ("azure", "urllib3.connectionpool"):
+        logger = logging.getLogger(name)
+        if logger.level == logging.NOTSET:
+            logger.setLevel(logging.WARNING)
 
 
 def _credential(connection: AzureBlobConnection) -> Any:

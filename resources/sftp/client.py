@@ -115,6 +115,10 @@ class Session:
                 return list(sftp.listdir_attr(path))
         except FileNotFoundError:
             return []
+        except UnicodeDecodeError as error:
+            raise FatalError(
+                f"the name {error.object!r} is not UTF-8", where=f"{self.place}: {path}", hint="rename the file"
+            ) from error
 
     def make_folder(self, path: str) -> None:
         """Makes a folder and those above it."""

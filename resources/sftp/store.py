@@ -120,13 +120,10 @@ class SftpStore(ObjectStore):
             yield each
 
     def _listed(self, folder: str, start: str) -> Iterator[StoredFile]:
-        found = _named(self._session.listed(self._folder(folder)), self.place)
-        entries = [each for each in found if each.filename.startswith(start)]
-        ordered = sorted(
-            (f"{each.filename}/" if stat.S_ISDIR(each.st_mode) else each.filename, each)
-            for each in _named(entries, self.place)
-        )
-        for name, facts in ordered:
+        entries = [each for each in self._session.listed(self._folder(folder)) if each.filename.startswith(start)]
+        named = {f"{each.filename}/" if stat.S_ISDIR(each.st_mode) else each.filename: each for each in entries}
+        for name in sorted(named):
+            facts = named[name]
             key = f"{folder}/{name}" if folder else name
             if not key.endswith("/"):
                 yield self._stored(key, facts)
@@ -317,13 +314,6 @@ class SftpStore(ObjectStore):
 
     def close(self) -> None:
         self._session.close()
-
-
-def _named(entries: list[Any], place: str) -> Iterator[Any]:
-    for each in entries:
-        if "\ufffd" in each.filename:
-            raise FatalError(f"the name {each.filename!r} is not UTF-8", where=place, hint="rename the file")
-        yield each
 
 
 def _version(facts: Any) -> str:
