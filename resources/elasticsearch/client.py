@@ -11,7 +11,7 @@ import json
 import re
 import ssl
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any, Self
@@ -98,7 +98,16 @@ class Client:
     def __exit__(self, *error: object) -> None:
         self.close()
 
-    def send(self, method: str, path: str, body: bytes | None = None, *, kind: str = JSON, where: str = "") -> Answer:
+    def send(
+        self,
+        method: str,
+        path: str,
+        body: bytes | None = None,
+        *,
+        kind: str = JSON,
+        where: str = "",
+        parse: Callable[[bytes], Any] = json.loads,
+    ) -> Answer:
         """Sends one request once and returns the answer, whatever its status.
 
         Raises:
@@ -122,7 +131,7 @@ class Client:
                 where=place,
                 hint="check host and port, that it is running, and whether it wants TLS (`tls`)",
             ) from error
-        return Answer(got.status, _parsed(got.data), _after(got.headers.get("retry-after")))
+        return Answer(got.status, _parsed(got.data, parse), _after(got.headers.get("retry-after")))
 
     def ask(self, method: str, *path: str, body: object = None, where: str = "", **query: str) -> Answer:
         """Sends one JSON request; a status of 404 or 409 is an answer, every other fault an error.
@@ -280,9 +289,9 @@ def _overloaded(answer: Answer, where: str) -> RetryableError:
     return UnavailableError(said, where=where, after=answer.after)
 
 
-def _parsed(data: bytes) -> Any:
+def _parsed(data: bytes, parse: Callable[[bytes], Any]) -> Any:
     try:
-        return json.loads(data)
+        return parse(data)
     except (ValueError, RecursionError):
         return None
 

@@ -1,10 +1,11 @@
-"""Elasticsearch's options: how to reach it and where to write; imports no driver and opens nothing itself."""
+"""Elasticsearch's options: how to reach it, what to read, where to write; imports no driver and opens nothing itself."""
 
 from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from enum import StrEnum
@@ -12,25 +13,36 @@ from typing import ClassVar
 
 import pyarrow as pa
 
-from dsl.contracts.capabilities import DestinationCapabilities, Guarantee, Proof, WriteMode
+from dsl.contracts.capabilities import (
+    DestinationCapabilities,
+    Guarantee,
+    Proof,
+    SourceCapabilities,
+    SyncMode,
+    WriteMode,
+)
 from dsl.contracts.connectors import (
+    BatchReader,
     BatchWriter,
     CheckResult,
     Connection,
     ConnectorKind,
     Destination,
+    ReadRequest,
+    Source,
     Stream,
     Token,
 )
 from dsl.contracts.errors import HeadraceError
 from dsl.contracts.secret import Secret
 from dsl.contracts.spec import OptionError, option
-from dsl.contracts.state import Json
+from dsl.contracts.state import Json, State
 from resources.sql import SchemaEvolution, Tls
 
 DEFAULT_PORT = 9200
 TOKEN_INDEX = "headrace-tokens"  # noqa: S105 - an index's name
 _FORBIDDEN = re.compile(r'[\\/*?"<>| ,#:A-Z\x00-\x1f]|^[-_+]|^\.{1,2}$')
+_UNREADABLE = re.compile(r'[\\/?"<>| #:A-Z\x00-\x1f]|^[-_+]|^\.{1,2}$')
 _LONGEST_NAME = 200
 INPUT = "{input}"
 
@@ -92,6 +104,113 @@ class ElasticsearchConnection(Connection):
         """Returns the asset key of something in this cluster."""
         host = self.host if self.port == DEFAULT_PORT else f"{self.host}_{self.port}"
         return ("elasticsearch", host, *parts)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ElasticsearchSource(Source):
+    """An index, an alias or a pattern of them, read off one point in time (Elasticsearch 7.12, OpenSearch 2.4 or newer).
+
+    Columns come from the mapping: an object is a struct, `nested` a list of them, what has no type of its own JSON text. An index does
+    not say where a document holds several values: name such fields in `arrays`; elsewhere such a document is rejected with its reason, as
+    is every value that its column cannot hold exactly. Fields outside of the mapping (`dynamic: false`) are read where columns are
+    declared, or whole documents by `source_column`.
+
+    With `key_field` a full refresh resumes after any batch, in a newer point in time, and can be divided (`partitions`) where it holds
+    whole numbers. An incremental read stays `lag` behind the clock: longer than from the moment a date is set until its document is found
+    by searches. Documents that share the last date are told apart by their ids.
+    """
+
+    capabilities: ClassVar[SourceCapabilities] = SourceCapabilities(
+        sync_modes=frozenset({SyncMode.FULL_REFRESH, SyncMode.INCREMENTAL}), projects=True, limits=True, divides=True
+    )
+
+    connection: ElasticsearchConnection
+    index: str = option(doc="The index, alias, or pattern such as `logs-*`.", example="users")
+    query: dict[str, Json] = option(
+        default={},
+        doc="A query in the server's own words; all documents if absent.",
+        example={"term": {"active": True}},
+    )
+    columns: tuple[str, ...] = option(default=(), doc="The fields to read; all if absent.", example=["id", "name"])
+    arrays: tuple[str, ...] = option(default=(), doc="Paths of fields that hold several values.", example=["tags"])
+    key_field: str | None = option(
+        default=None,
+        doc="The field by whose order a full refresh resumes: whole numbers, a date or a keyword.",
+        example="id",
+    )
+    incremental_field: str | None = option(
+        default=None, doc="Read only documents whose date here is new since the last run.", example="updated_at"
+    )
+    initial_value: str | None = option(
+        default=None, doc="The first date to read; all if absent.", example="2024-01-01T00:00:00Z"
+    )
+    lag: timedelta | None = option(
+        default=None,
+        doc="Stay this far behind the clock: longer than it takes from setting the date until a search finds the document.",
+        example="5m",
+    )
+    id_column: str | None = option(default=None, doc="A column to add for the document's id.", example="_id")
+    source_column: str | None = option(default=None, doc="A column to add for the whole document, as JSON.")
+    keep_alive: timedelta = option(
+        default=timedelta(minutes=10), doc="How long the point in time is kept between two pages.", advanced=True
+    )
+
+    declared: pa.Schema | None = dataclasses.field(default=None, repr=False)
+    within: tuple[int | None, int | None] | None = dataclasses.field(default=None, repr=False)
+    view: str = dataclasses.field(default="", repr=False)
+
+    def __post_init__(self) -> None:
+        if not self.index or _UNREADABLE.search(self.index):
+            raise OptionError("index", f"'{self.index}' cannot be the name of an index", "write users, or logs-*")
+        if self.incremental_field is None:
+            for name in ("initial_value", "lag"):
+                if getattr(self, name) is not None:
+                    raise OptionError(name, "it has no meaning without incremental_field", "add incremental_field")
+        elif self.lag is None:
+            said = "an index does not say which documents are still on their way"
+            raise OptionError("lag", said, "add lag: 5m, or whatever is longer than a document takes")
+        elif self.key_field is not None:
+            raise OptionError("key_field", "it has no meaning with incremental_field", "leave it out")
+        if self.keep_alive < timedelta(seconds=1):
+            raise OptionError("keep_alive", "it is too short", "write a duration such as 10m")
+
+    @property
+    def physical_name(self) -> tuple[str, ...]:
+        return self.connection.key_of(self.index)
+
+    def declaring(self, schema: pa.Schema) -> Source:
+        return dataclasses.replace(self, declared=schema)
+
+    def discover_schema(self) -> pa.Schema:
+        from resources.elasticsearch.reader import discover_schema
+
+        return discover_schema(self)
+
+    def read(self, request: ReadRequest, state: State | None) -> BatchReader:
+        from resources.elasticsearch.reader import open_reader
+
+        return open_reader(self, request, state)
+
+    def splits(self, count: int) -> tuple[Json, ...]:
+        from resources.elasticsearch.reader import divided
+
+        return () if self.key_field is None else divided(self, count)
+
+    def part(self, split: Json) -> Source:
+        assert isinstance(split, list)  # noqa: S101 - `splits` made it
+        after, end = (each if isinstance(each, int) else None for each in split)
+        return dataclasses.replace(self, within=(after, end))
+
+    @contextmanager
+    def together(self) -> Iterator[Source]:
+        from resources.elasticsearch.client import Client
+        from resources.elasticsearch.pages import held_view
+
+        with (
+            Client(self.connection) as client,
+            held_view(client, self.index, int(self.keep_alive.total_seconds())) as view,
+        ):
+            yield dataclasses.replace(self, view=view)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -192,6 +311,7 @@ CONNECTOR = ConnectorKind(
     kind="elasticsearch",
     title="Elasticsearch",
     connection=ElasticsearchConnection,
+    source=ElasticsearchSource,
     destination=ElasticsearchDestination,
     example="""\
 type: elasticsearch
