@@ -130,6 +130,9 @@ class LocalStore(ObjectStore):
                 _check_published(name, target, where)
                 return
             if _facts(name, target) is not None:
+                # Looked at again: another process may have published it just now.
+                if _facts(temporary, work) is None:
+                    return
                 raise FatalError(
                     "there is a file of that name already, which no workflow wrote",
                     where=where,

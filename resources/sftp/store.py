@@ -274,6 +274,9 @@ class SftpStore(ObjectStore):
             self._check_published(key, target)
             return
         if self._session.lstat(target) is not None:
+            # Looked at again: another process may have published it just now.
+            if self._session.lstat(staged) is None:
+                return
             raise FatalError(
                 "there is a file of that name already, which no workflow wrote",
                 where=f"{self.place}/{key}",
