@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from dagster import DagsterInstance, DagsterRun, DagsterRunStatus, RunsFilter
 from dagster._core.storage.tags import AUTO_RETRY_RUN_ID_TAG
 
 from dsl.contracts.errors import FencedError
+from resources.stores.checkpoints import KeyValueCheckpoints
+
+LOOKED_AT = 20
+"""Runs of a workflow that are looked at for the one that fenced another."""
 
 
 def load_of(instance: DagsterInstance, run: DagsterRun) -> str:
@@ -29,16 +35,40 @@ def _tried_again(instance: DagsterInstance, run: DagsterRun) -> DagsterRun | Non
     return parent if retried or parent.status is not DagsterRunStatus.SUCCESS else None
 
 
-def named(error: FencedError, instance: DagsterInstance, run: DagsterRun) -> FencedError:
+def named(error: FencedError, instance: DagsterInstance, run: DagsterRun, title: str) -> FencedError:
     """Returns the error with the run that fenced this one, as far as Dagster knows it, and what to do.
 
-    A token tells that its stream has another owner, and learns its name with that owner's first commit.
+    Args:
+        error: What the destination said, which knows only that its stream has another owner.
+        instance: Where runs and copies of tokens are.
+        run: The run that was fenced.
+        title: The workflow's own name, as its tokens have it.
     """
-    runs = instance.get_runs(RunsFilter(job_name=run.job_name), limit=2)
-    other = next((f"most likely run {each.run_id}" for each in runs if each.run_id != run.run_id), "started elsewhere")
     return FencedError(
-        f"{error.message}; the other is {other}",
+        f"{error.message}; the other is {_owner(instance, run, title)}",
         where=error.where,
         hint="let it finish: what this run committed stays, and the other goes on from there; "
         "launch the workflow again only if that one fails",
     )
+
+
+def _owner(instance: DagsterInstance, run: DagsterRun, title: str) -> str:
+    [record] = instance.get_run_records(RunsFilter(run_ids=[run.run_id]))
+    began = record.start_time or record.create_timestamp.timestamp()
+    for each in sorted(
+        KeyValueCheckpoints(instance).list(f"{title}/"), key=lambda copy: copy.committed_at, reverse=True
+    ):
+        if each.run_id != run.run_id and each.committed_at.timestamp() >= began:
+            return f"run {each.run_id}"
+    # Whoever fenced this run was at work after it had begun. A copy may be of this run though another has committed since.
+    others = [each for each in _at_work_since(instance, run.job_name, began) if each != run.run_id]
+    if len(others) == 1:
+        return f"run {others[0]}"
+    return f"most likely run {others[0]}" if others else "started elsewhere"
+
+
+def _at_work_since(instance: DagsterInstance, job: str, began: float) -> Iterator[str]:
+    """Yields the runs of a workflow that had not ended at a time, the newest first."""
+    for each in instance.get_run_records(RunsFilter(job_name=job), limit=LOOKED_AT):
+        if each.start_time and (each.end_time is None or each.end_time >= began):
+            yield each.dagster_run.run_id

@@ -23,8 +23,9 @@ from dagster import (
     Output,
     ResourceDefinition,
 )
+from dagster._core.storage.tags import RETRY_ON_ASSET_OR_OP_FAILURE_TAG
 
-from dsl.contracts.errors import FencedError
+from dsl.contracts.errors import FatalError, FencedError, RejectedRows
 from dsl.plan.logical import Load, Process
 from dsl.plan.physical import Scan, Stage, Write, leaves_of
 from engine.report import StageOutcome, StageReport
@@ -33,7 +34,7 @@ from etl_defs.attempts import load_of, named
 from etl_defs.checks import check_results, check_specs, failed_check
 from etl_defs.describe import stage_text
 from etl_defs.leases import leased
-from etl_defs.library import Library
+from etl_defs.library import Library, LoadError
 from etl_defs.logs import LoggedEvents, start_logging
 from etl_defs.naming import TAG_LOGICAL_TIME, op_name
 from etl_defs.progress import AllEvents, BoundedEvents
@@ -97,6 +98,14 @@ class StageOp:
 
     def _compute(self, context: OpExecutionContext, inputs: Mapping[str, Any]) -> Iterator[Any]:
         del inputs
+        try:
+            yield from self._work(context)
+        except (FatalError, RejectedRows, LoadError, Failure):
+            # Trying again cannot help, or somebody ended the run: an instance that retries failed steps must not do so.
+            context.instance.add_run_tags(context.run_id, {RETRY_ON_ASSET_OR_OP_FAILURE_TAG: "false"})
+            raise
+
+    def _work(self, context: OpExecutionContext) -> Iterator[Any]:
         session: RunSession = getattr(context.resources, self.session)
         refuse_if_held(context.instance, self.workflow)
         pulse = [] if session.pulse is None else [session.pulse]
@@ -108,7 +117,7 @@ class StageOp:
             if failed is not None:
                 yield failed
             if isinstance(error, FencedError):
-                raise named(error, context.instance, context.run) from error
+                raise named(error, context.instance, context.run, session.compiled.workflow.name) from error
             raise
         for each in watchers():
             each.finished(done)

@@ -98,12 +98,13 @@ class WarmRunLauncher(RunLauncher[DagsterInstance], ConfigurableClass):
         return True
 
     def check_run_worker_health(self, run: DagsterRun) -> CheckRunHealthResult:
-        """Tells whether the run's process lives."""
+        """Tells whether the run's process lives, as far as this host can know."""
         told = run.tags.get(TAG_WORKER, "")
         host = told.partition("/")[0]
-        if not told or host != socket.gethostname():
+        if host != socket.gethostname():
+            # A run of a terminal or of another host: Dagster would end it if it were told that nothing is known of it.
             return CheckRunHealthResult(
-                WorkerStatus.UNKNOWN, f"the run's process is on {host or 'no host that it told'}"
+                WorkerStatus.RUNNING, "started by somebody else: its lease tells whether it lives"
             )
         if _worker(run) is not None:
             return CheckRunHealthResult(WorkerStatus.RUNNING, run_worker_id=told)

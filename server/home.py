@@ -12,6 +12,10 @@ telemetry:
   enabled: false
 nux:
   enabled: false
+# A run is forked from a process that has loaded everything, and starts at once. Several hosts want another launcher.
+run_launcher:
+  module: etl_defs.warm_launcher
+  class: WarmRunLauncher
 run_queue:
   max_concurrent_runs: 4
   dequeue_interval_seconds: 1

@@ -90,6 +90,7 @@ class WorkflowStatus:
             "next_tick": _iso(self.next_tick),
             "dead_letters": self.dead_letters,
             "lag_seconds": None if self.lag is None else round(self.lag, 1),
+            "silent_seconds": None if self.silent is None else round(self.silent, 1),
         }
 
 

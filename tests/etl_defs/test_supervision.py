@@ -1,6 +1,5 @@
 """Runs whose worker is killed or frozen: found by their lease, tried again, fenced; each row arrives once. Real processes and signals."""
 
-import os
 import signal
 import time
 from collections.abc import Iterator
@@ -8,7 +7,7 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from dagster import DagsterInstance, DagsterRun, DagsterRunStatus
+from dagster import DagsterInstance, DagsterRun, DagsterRunStatus, RunsFilter
 from dagster._core.storage.tags import AUTO_RETRY_RUN_ID_TAG, WILL_RETRY_TAG
 
 from etl_defs.attempts import load_of
@@ -16,8 +15,20 @@ from etl_defs.kept_alive import verdict_on
 from etl_defs.leases import PREFIX, decoded
 from etl_defs.watchdog import end_dead_runs
 from resources.stores.key_values import KeyValues
-from tests.etl_defs.deployment import Deployment, wait_for
-from tests.etl_defs.workers import ROWS, arrived, created, failpoint, filled, now, told, worker
+from tests.etl_defs.deployment import Deployment
+from tests.etl_defs.workers import (
+    ROWS,
+    arrived,
+    created,
+    databases_of,
+    failpoint,
+    filled,
+    found,
+    frozen,
+    told,
+    work_here,
+    worker,
+)
 
 FINAL = ROWS // 200
 ONCE = dict.fromkeys(range(ROWS), 1)
@@ -33,8 +44,8 @@ def deployment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Deployment:
 
 @pytest.fixture
 def instance(deployment: Deployment) -> Iterator[DagsterInstance]:
-    with deployment.instance() as found:
-        yield found
+    with deployment.instance() as opened:
+        yield opened
 
 
 def _expire(instance: DagsterInstance, run: DagsterRun) -> None:
@@ -55,43 +66,44 @@ def test_a_retry_after_a_lost_final_commit_reads_nothing_again(
     # Killed when the last epoch is committed and nobody but the target knows.
     assert worker(deployment, first, failpoint(f"epoch.committed=kill@{FINAL}")).wait() == -signal.SIGKILL
     assert arrived(tmp_path) == ONCE
-    assert now(instance, first).status is DagsterRunStatus.STARTED, "Dagster does not notice"
+    assert found(instance, first.run_id).status is DagsterRunStatus.STARTED, "Dagster does not notice"
     assert list(end_dead_runs(instance)) == [], "its lease has not run out"
     _expire(instance, first)
     [said] = end_dead_runs(instance)
-    dead = now(instance, first)
+    dead = found(instance, first.run_id)
     assert dead.status is DagsterRunStatus.FAILURE
     assert dead.tags[WILL_RETRY_TAG] == "true"
-    assert said in told(instance, first)
-    assert "goes on from the last commit" in told(instance, first)
+    assert said in told(instance, first.run_id)
+    assert "goes on from the last commit" in told(instance, first.run_id)
     assert KeyValues(instance).list(PREFIX) == {}
-    retry = created(instance, dead)
-    assert worker(deployment, retry).wait() == 0
-    assert now(instance, retry).status is DagsterRunStatus.SUCCESS
+    retry = work_here(instance, created(instance, dead))
+    assert retry.status is DagsterRunStatus.SUCCESS
     assert arrived(tmp_path) == ONCE
-    again = created(instance, now(instance, retry))
-    assert worker(deployment, again).wait() == 0
+    assert KeyValues(instance).list(PREFIX) == {}, "a lease ends with its run"
+    assert work_here(instance, created(instance, retry)).status is DagsterRunStatus.SUCCESS
     assert set(arrived(tmp_path).values()) == {2}, "a run that succeeded and is started again is a new load"
 
 
 def test_a_worker_that_was_only_slow_is_fenced(
     deployment: Deployment, instance: DagsterInstance, tmp_path: Path
 ) -> None:
+    slowly = filled(tmp_path, "rate_limit: {rows: 400, per: 1s}")
+    (deployment.workflows / "copy.yaml").write_text(slowly, encoding="utf-8")
     slow = created(instance)
     process = worker(deployment, slow, failpoint("epoch.committed=freeze@2"))
-    try:
-        assert os.WIFSTOPPED(os.waitpid(process.pid, os.WUNTRACED)[1])
+    with frozen(process, *databases_of(deployment), tmp_path / "out.db"):
+        [text] = KeyValues(instance).list(PREFIX).values()
+        lease = decoded(text)
+        assert lease is not None
+        assert (lease.workflow, lease.pid) == ("copy", process.pid)
         _expire(instance, slow)
         assert len(list(end_dead_runs(instance))) == 1
-        retry = created(instance, now(instance, slow))
-        assert worker(deployment, retry).wait() == 0
-        assert now(instance, retry).status is DagsterRunStatus.SUCCESS
-    finally:
-        process.send_signal(signal.SIGCONT)
+        retry = work_here(instance, created(instance, found(instance, slow.run_id)))
+        assert retry.status is DagsterRunStatus.SUCCESS
     process.wait()
-    assert "another run owns this stream now" in told(instance, slow)
-    assert f"most likely run {retry.run_id}" in told(instance, slow)
-    assert now(instance, slow).status is DagsterRunStatus.FAILURE
+    assert "another run owns this stream now" in told(instance, slow.run_id)
+    assert f"the other is run {retry.run_id}" in told(instance, slow.run_id)
+    assert found(instance, slow.run_id).status is DagsterRunStatus.FAILURE
     assert arrived(tmp_path) == ONCE
 
 
@@ -105,20 +117,7 @@ def test_a_load_is_named_by_its_first_run(instance: DagsterInstance) -> None:
         instance.report_run_failed(each)
     assert load_of(instance, third) == first.run_id
     instance.add_run_tags(second.run_id, {AUTO_RETRY_RUN_ID_TAG: third.run_id})
-    assert load_of(instance, now(instance, third)) == first.run_id
-
-
-def test_the_lease_ends_with_its_run(deployment: Deployment, instance: DagsterInstance) -> None:
-    run = created(instance)
-    process = worker(deployment, run, failpoint("epoch.committed=freeze@1"))
-    assert os.WIFSTOPPED(os.waitpid(process.pid, os.WUNTRACED)[1])
-    [text] = KeyValues(instance).list(PREFIX).values()
-    lease = decoded(text)
-    assert lease is not None
-    assert (lease.workflow, lease.pid) == ("copy", process.pid)
-    process.send_signal(signal.SIGCONT)
-    process.wait()
-    wait_for(lambda: not KeyValues(instance).list(PREFIX), "the end of the lease")
+    assert load_of(instance, found(instance, third.run_id)) == first.run_id
 
 
 def _ended(instance: DagsterInstance, *, failed: bool = True) -> DagsterRun:
@@ -135,9 +134,12 @@ def test_a_workflow_that_never_ends_starts_later_each_time_it_dies_young(instanc
     for waits in (5, 10, 20, 40):
         died = _ended(instance)
         instance.add_run_tags(died.run_id, {WILL_RETRY_TAG: "false"})
-        assert verdict_on(instance, "copy", time.time()).key == ""
-        assert f"after {waits} s" in verdict_on(instance, "copy", time.time()).reason
-        assert verdict_on(instance, "copy", time.time() + waits).key == died.run_id
+        [record] = instance.get_run_records(RunsFilter(run_ids=[died.run_id]))
+        at = record.end_time
+        assert at is not None
+        assert verdict_on(instance, "copy", at + waits - 1).key == ""
+        assert f"after {waits} s" in verdict_on(instance, "copy", at).reason
+        assert verdict_on(instance, "copy", at + waits).key == died.run_id
 
 
 def test_a_workflow_that_was_stopped_is_not_started(instance: DagsterInstance) -> None:
