@@ -207,7 +207,7 @@ class RestDestination(Destination):
         write_modes=frozenset({WriteMode.APPEND, WriteMode.UPSERT}),
         guarantee=Guarantee.AT_LEAST_ONCE,
         keyed_guarantee=Guarantee.EFFECTIVELY_ONCE,
-        proof=Proof.REAL,
+        proof=Proof.EMULATOR,
         nested=True,
     )
 
