@@ -16,12 +16,15 @@ from dsl.contracts.errors import SchemaError
 from resources.formats.chunks import Chunk
 from resources.formats.columns import Wanted, conformed, plain_schema
 from resources.formats.options import Dictionaries, Limits, ParquetOptions
+from resources.formats.parquet_footer import FooterError, values_of
 from resources.formats.streams import FREE_BYTES, DecodeError
 
 BATCH_ROWS = 65_536
 GROUP_BYTES = 64 * 2**20
 LARGEST_BATCH = 128 * 2**20
 SAMPLE_ROWS = 10_000
+VALUE_BYTES = 4
+"""Bytes that a value of a list takes in memory, about, however few it takes in the file."""
 REPEATED = 0.2
 _BROKEN = (pa.ArrowException, OSError, MemoryError, OverflowError, UnicodeDecodeError)
 
@@ -53,6 +56,7 @@ def decode(opened: BinaryIO, wanted: Wanted, limits: Limits, where: str, start: 
     wanted.check(file.schema_arrow.names, where, absent=True)
     names = [each for each in wanted.schema.names if each in file.schema_arrow.names]
     first, size = 0, opened.seek(0, os.SEEK_END)
+    _check_lists(opened, file.schema, names, size, limits, where)
     for number in range(file.num_row_groups):
         group = file.metadata.row_group(number)
         if first + group.num_rows > start:
@@ -157,6 +161,25 @@ def _check_group(group: Any, size: int, limits: Limits, where: str) -> None:
         )
 
 
+def _check_lists(opened: BinaryIO, schema: Any, names: list[str], size: int, limits: Limits, where: str) -> None:
+    """Refuses lists that unfold into more values than the bytes of their file can honestly become: one row may hold billions."""
+    leaves = [schema.column(each) for each in range(len(schema))]
+    lists = {each.path for each in leaves if each.max_repetition_level and each.path.partition(".")[0] in names}
+    if not lists:
+        return
+    try:
+        groups = values_of(opened)
+    except FooterError as error:
+        raise DecodeError(f"its footer is broken: {error}", where=where, hint="is the file complete?") from error
+    claimed = max((values for group in groups for path, values in group if path in lists), default=0)
+    if claimed < 0 or (claimed * VALUE_BYTES > FREE_BYTES and claimed * VALUE_BYTES > limits.ratio * size):
+        raise DecodeError(
+            f"a list column holds {claimed} values in a row group of a file of {size} bytes: refused as a decompression bomb",
+            where=where,
+            hint="raise `limits.ratio` if the file is meant",
+        )
+
+
 class ParquetEncoder:
     """Writes batches as Parquet, a row group at a time; memory holds one row group.
 
@@ -208,7 +231,6 @@ class ParquetEncoder:
             use_dictionary=self._dictionaries(sample),
             write_statistics=True,
         )
-
 
     def _dictionaries(self, sample: pa.Table) -> Any:
         if self._options.dictionaries is Dictionaries.AUTO:
