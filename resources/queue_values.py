@@ -229,7 +229,7 @@ def columns_of(
     """Returns all columns of a source: those of the values, then the facts, or all as they are declared.
 
     Raises:
-        SchemaError: A fact has another type than is declared, or the name of a value's column.
+        SchemaError: A fact is not declared, has another type, or the name of a value's column.
     """
     facts = {column: pa.field(column, known[fact]) for column, fact in asked.items()}
     if declared is None:
@@ -237,10 +237,13 @@ def columns_of(
         if twice:
             raise SchemaError(f"column '{twice[0]}' is in the messages too", hint="give it another name in `metadata`")
         return pa.schema([*value, *facts.values()])
+    absent = [each for each in facts if each not in declared.names]
+    if absent:
+        raise SchemaError(f"column '{absent[0]}' of `metadata` is not declared", hint="add it to `schema`")
     wrong = [each for each in declared if each.name in facts and each.type != facts[each.name].type]
     if wrong:
         raise SchemaError(f"column '{wrong[0].name}' is {facts[wrong[0].name].type}", hint="declare it so in `schema`")
-    return pa.schema([*declared, *(each for name, each in facts.items() if name not in declared.names)])
+    return declared
 
 
 def declared_values(declared: pa.Schema | None, asked: Mapping[str, str]) -> pa.Schema | None:

@@ -26,9 +26,10 @@ from dsl.contracts.state import Json, State, advance, is_complete
 from resources.formats.columns import Wanted
 from resources.kafka import codes
 from resources.kafka.client import bounds_of, fault, open_consumer, partitions_of, place_of, worded
-from resources.kafka.resource import FACTS, OnLost, Start
+from resources.kafka.resource import FACTS, REGISTERED, MessageFormat, OnLost, Start
 from resources.queue_values import (
     SAMPLED,
+    Decoder,
     Layout,
     Message,
     PlainDecoder,
@@ -302,7 +303,15 @@ def _layout(source: KafkaSource, value: pa.Schema, schema: pa.Schema) -> Layout:
     facts = {column: fact for column, fact in source.metadata.items() if column in schema.names}
     read = pa.schema([each for each in schema if each.name not in facts])
     wanted = Wanted(read, tuple(value.names), strict=source.declared is None)
-    return Layout(PlainDecoder(source.format, wanted), schema, facts, _PLACE)
+    decoder: Decoder
+    if source.format in REGISTERED:
+        from resources.kafka.registry import RegisteredDecoder, Registry
+
+        where = place_of(source.connection, source.topic)
+        decoder = RegisteredDecoder(Registry(source.connection), source.format, wanted, where)
+    else:
+        decoder = PlainDecoder(ValueFormat(source.format), wanted)
+    return Layout(decoder, schema, facts, _PLACE)
 
 
 def _columns(
@@ -310,10 +319,14 @@ def _columns(
 ) -> tuple[pa.Schema, pa.Schema]:
     """Returns the columns of the values, and all."""
     declared = declared_values(source.declared, source.metadata)
-    sample = None
-    if source.format is ValueFormat.JSON and declared is None:
-        sample = _sample(source, consumer, numbers, where)
-    value = value_schema(source.format, declared, sample, where)
+    if source.format in REGISTERED:
+        from resources.kafka.registry import registered_schema
+
+        value = registered_schema(source) if declared is None else declared
+    else:
+        wants = source.format is MessageFormat.JSON and declared is None
+        sample = _sample(source, consumer, numbers, where) if wants else None
+        value = value_schema(ValueFormat(source.format), declared, sample, where)
     return value, columns_of(value, source.metadata, FACTS, source.declared)
 
 

@@ -36,7 +36,8 @@ from dsl.contracts.errors import HeadraceError
 from dsl.contracts.secret import Secret
 from dsl.contracts.spec import OptionError, option
 from dsl.contracts.state import State
-from resources.queue_values import ValueFormat, check_facts
+from resources.endpoints import check_endpoint
+from resources.queue_values import check_facts
 from resources.sql import Tls
 
 TOKEN_TOPIC = "headrace-tokens"  # noqa: S105 - a topic's name
@@ -60,6 +61,20 @@ class Mechanism(StrEnum):
     PLAIN = "PLAIN"
     SCRAM_256 = "SCRAM-SHA-256"
     SCRAM_512 = "SCRAM-SHA-512"
+
+
+class MessageFormat(StrEnum):
+    """What a message holds; the last three begin with the number of a schema in a Schema Registry."""
+
+    JSON = "json"
+    TEXT = "text"
+    BYTES = "bytes"
+    AVRO = "avro"
+    JSON_SCHEMA = "json_schema"
+    PROTOBUF = "protobuf"
+
+
+REGISTERED = frozenset({MessageFormat.AVRO, MessageFormat.JSON_SCHEMA, MessageFormat.PROTOBUF})
 
 
 class Start(StrEnum):
@@ -95,6 +110,11 @@ class KafkaConnection(Connection):
     certificate_file: str | None = option(default=None, doc="The client's certificate, as a PEM file.", advanced=True)
     key_file: str | None = option(default=None, doc="The key of that certificate, as a PEM file.", advanced=True)
     key_password: Secret | None = option(default=None, doc="The password of that key.", advanced=True)
+    schema_registry: str | None = option(
+        default=None, doc="The address of a Schema Registry.", example="https://registry.example.com"
+    )
+    registry_username: str | None = option(default=None, doc="The user to log in as there.", advanced=True)
+    registry_password: Secret | None = option(default=None, doc="Its password there.", advanced=True)
 
     def __post_init__(self) -> None:
         if not self.brokers or not all(re.fullmatch(r"[^\s,/@]+:\d+", each) for each in self.brokers):
@@ -103,6 +123,11 @@ class KafkaConnection(Connection):
             raise OptionError("password", "username and password belong together", "give both")
         if (self.certificate_file is None) != (self.key_file is None):
             raise OptionError("key_file", "certificate_file and key_file belong together", "give both")
+        if (self.registry_username is None) != (self.registry_password is None):
+            raise OptionError(
+                "registry_password", "registry_username and registry_password belong together", "give both"
+            )
+        _check_registry(self.schema_registry, self.tls)
 
     def check(self) -> CheckResult:
         from resources.kafka.client import cluster_of
@@ -131,8 +156,9 @@ class KafkaSource(Source):
     monitors. Messages of transactions that were given up are never seen. Partitions that are added are read from their
     beginning. Where retention removed messages before they were read, the run says which and fails.
 
-    Messages become rows by `format`; a message that is no row is rejected with its partition, offset and all it holds. A
-    tombstone is a row of NULLs. `metadata` adds what Kafka says of a message.
+    Messages become rows by `format`. With a registry the columns are those of the newest schema of the `subject`; each message
+    is read by the schema that it names, and a column that this one has not is NULL. A message that is no row is rejected with
+    its partition, offset and all it holds. A tombstone is a row of NULLs. `metadata` adds what Kafka says of a message.
     """
 
     capabilities: ClassVar[SourceCapabilities] = SourceCapabilities(
@@ -141,9 +167,15 @@ class KafkaSource(Source):
 
     connection: KafkaConnection
     topic: str = option(doc="The topic to read.", example="orders")
-    format: ValueFormat = option(
-        default=ValueFormat.JSON,
-        doc="What a message holds: a JSON object, whose fields are columns, or a text or bytes, which are one column, `value`.",
+    format: MessageFormat = option(
+        default=MessageFormat.JSON,
+        doc="What a message holds: a JSON object, whose fields are columns; a text or bytes, which are one column, `value`; or "
+        "Avro, JSON or Protobuf by a schema in the connection's `schema_registry`.",
+    )
+    subject: str | None = option(
+        default=None,
+        doc="Where the registry keeps the schema whose columns are read; `<topic>-value` if absent.",
+        advanced=True,
     )
     metadata: dict[str, str] = option(
         default={},
@@ -176,6 +208,10 @@ class KafkaSource(Source):
         check_facts(self.metadata, FACTS)
         if self.sync_mode is SyncMode.FULL_REFRESH and self.start is Start.LATEST:
             raise OptionError("start", "a full refresh begins at the beginning", "remove start, or sync_mode")
+        if self.format in REGISTERED and self.connection.schema_registry is None:
+            raise OptionError(
+                "format", f"{self.format} needs a Schema Registry", "add schema_registry to the connection"
+            )
 
     @property
     def physical_name(self) -> tuple[str, ...]:
@@ -270,6 +306,13 @@ class KafkaDestination(Destination):
 
     def for_input(self, name: str) -> Destination:
         return dataclasses.replace(self, topic=self.topic.replace(INPUT, name))
+
+
+def _check_registry(address: str | None, tls: Tls) -> None:
+    try:
+        check_endpoint(address, Tls.AUTO if tls is Tls.REQUIRE or address is None else tls, "a registry", path=True)
+    except OptionError as error:
+        raise OptionError("schema_registry", error.message, error.hint) from error
 
 
 def _check_topic(option_name: str, name: str) -> None:

@@ -184,7 +184,7 @@ class RedisDestination(Destination):
     """A stream with an entry for each row, or a hash or string for each key.
 
     `store: stream` appends. `hash` and `string` (a JSON object) need `write_mode: upsert` or `merge` and a `primary_key`: the row
-    of key 7 stands at `<key>:7`, and replaces what was there. NULL is a field that is absent.
+    of key 7 stands at `<target>:7`, and replaces what was there. NULL is a field that is absent.
 
     Exactly once on one server: an epoch's rows and the token, a hash beside them, change in one `MULTI`, which a newer run's
     fence makes fail. What the server loses in a crash or a failover (`appendfsync`, asynchronous replicas), it loses of rows and
@@ -199,7 +199,7 @@ class RedisDestination(Destination):
     )
 
     connection: RedisConnection
-    key: str = option(
+    target: str = option(
         doc="The key of the stream, or what stands before the keys of rows; `{input}` stands for the input's name.",
         example="orders",
     )
@@ -218,12 +218,12 @@ class RedisDestination(Destination):
         if (self.store is Store.STREAM) is not (self.write_mode is WriteMode.APPEND):
             hint = "write_mode: upsert goes with store: hash or string, append with store: stream"
             raise OptionError("store", f"{self.write_mode} and {self.store} do not fit together", hint)
-        if not self.key:
-            raise OptionError("key", "it names no key", "write the key of the stream")
+        if not self.target:
+            raise OptionError("target", "it names no key", "write the key of the stream")
 
     @property
     def physical_name(self) -> tuple[str, ...]:
-        return self.connection.key_of(self.key)
+        return self.connection.key_of(self.target)
 
     def open_writer(self, schema: pa.Schema, token: Token) -> BatchWriter:
         from resources.redis.writer import open_writer
@@ -231,7 +231,7 @@ class RedisDestination(Destination):
         return open_writer(self, schema, token)
 
     def for_input(self, name: str) -> Destination:
-        return dataclasses.replace(self, key=self.key.replace(INPUT, name))
+        return dataclasses.replace(self, target=self.target.replace(INPUT, name))
 
 
 CONNECTOR = ConnectorKind(

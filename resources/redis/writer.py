@@ -45,20 +45,20 @@ def open_writer(to: RedisDestination, schema: pa.Schema, token: Token) -> RedisW
         SchemaError: The rows lack a column of the key, or the target is something else.
         UnavailableError: The server cannot be reached.
     """
-    where = place_of(to.connection, to.key)
+    where = place_of(to.connection, to.target)
     missing = [each for each in to.primary_key if each not in schema.names]
     if missing:
         raise SchemaError(
             f"column '{missing[0]}' is missing", where=where, hint=f"there are: {', '.join(schema.names[:10])}"
         )
-    digest = hashlib.sha256(f"{token.key}\0{to.key}".encode()).hexdigest()[:24]
+    digest = hashlib.sha256(f"{token.key}\0{to.target}".encode()).hexdigest()[:24]
     name = f"headrace:token:{digest}"
     client = open_client(to.connection)
     try:
         with worded(where):
             _check_kind(client, to, where)
             with client.pipeline(transaction=True) as opening:
-                opening.hset(name, mapping={"stream": token.key, "target": to.key})
+                opening.hset(name, mapping={"stream": token.key, "target": to.target})
                 opening.hincrby(name, "fence", 1)
                 opening.hmget(name, "epoch", "state")
                 _, fence, (epoch, state) = opening.execute()
@@ -71,7 +71,7 @@ def open_writer(to: RedisDestination, schema: pa.Schema, token: Token) -> RedisW
 
 
 def _check_kind(client: Any, to: RedisDestination, where: str) -> None:
-    kind = client.type(to.key) if to.store is Store.STREAM else b"none"
+    kind = client.type(to.target) if to.store is Store.STREAM else b"none"
     if kind not in {b"none", b"stream"}:
         raise SchemaError(f"it is a {kind.decode()}, not a stream", where=where, hint="choose another key")
 
@@ -93,7 +93,7 @@ class RedisWriter(BatchWriter):
     ) -> None:
         self._to, self._token, self._client, self._name = to, token, client, name
         self._fence, self._committed = fence, committed
-        self._where = place_of(to.connection, to.key)
+        self._where = place_of(to.connection, to.target)
         self._rows: list[_Row] = []
         self._bytes = 0
 
@@ -153,7 +153,7 @@ class RedisWriter(BatchWriter):
 
     def _add(self, changes: Any, row: _Row) -> None:
         if self._to.store is Store.STREAM:
-            changes.xadd(self._to.key, row.value, maxlen=self._to.max_entries, approximate=True)
+            changes.xadd(self._to.target, row.value, maxlen=self._to.max_entries, approximate=True)
         elif row.value is None:
             changes.delete(row.key)
         elif isinstance(row.value, str):
@@ -176,7 +176,7 @@ class RedisWriter(BatchWriter):
 
     def _keys(self, rows: pa.RecordBatch) -> list[str | None]:
         if self._to.write_mode is WriteMode.APPEND:
-            return [self._to.key] * rows.num_rows
+            return [self._to.target] * rows.num_rows
         parts = [to_json(rows.column(each)) for each in self._to.primary_key]
         return [self._key(each) for each in zip(*parts, strict=True)]
 
@@ -187,7 +187,7 @@ class RedisWriter(BatchWriter):
             name = parts[0] if isinstance(parts[0], str) else json.dumps(parts[0])
         else:
             name = json.dumps(parts, ensure_ascii=False, separators=(",", ":"))
-        return f"{self._to.key}:{name}"
+        return f"{self._to.target}:{name}"
 
 
 def _fault(key: str | None, operation: str | None, value: object) -> str:

@@ -12,12 +12,14 @@ DRIVERS = (
     "aiohttp",
     "boto3",
     "botocore",
+    "confluent_kafka",
     "duckdb",
     "urllib3",
     "fastavro",
     "pandas",
     "psycopg",
     "pymysql",
+    "redis",
     "snowflake",
 )
 

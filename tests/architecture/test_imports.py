@@ -9,10 +9,12 @@ DRIVERS = {
     "azure": ("resources/azure_blob/",),
     "boto3": ("resources/s3/",),
     "botocore": ("resources/s3/",),
-    "google": ("resources/gcs/",),
+    "confluent_kafka": ("resources/kafka/",),
+    "google": ("resources/gcs/", "resources/kafka/"),
     "zeep": ("resources/soap/",),
     "lxml": ("resources/soap/",),  # comes with its driver
     "isodate": ("resources/soap/",),  # as above
+    "redis": ("resources/redis/",),
     "requests": ("resources/gcs/",),  # comes with its driver
     "urllib3": ("resources/elasticsearch/", "resources/http_"),
     "jsonpath": ("resources/http_",),

@@ -15,8 +15,7 @@ from dsl.contracts.errors import RegressionError, SchemaError
 from dsl.contracts.rows import Rejection
 from dsl.contracts.spec import OptionError
 from dsl.contracts.state import State
-from resources.kafka.resource import KafkaConnection, KafkaSource, OnLost, Start
-from resources.queue_values import ValueFormat
+from resources.kafka.resource import KafkaConnection, KafkaSource, MessageFormat, OnLost, Start
 from tests.kit.kafka import KafkaServer
 from tests.resources.kafka.conftest import Place
 
@@ -141,7 +140,7 @@ def test_what_kafka_says_of_a_message(kafka: KafkaServer) -> None:
     topic = kafka.new_topic()
     kafka.send(topic, [b"a", None], key=b"k", headers=[("h", b"1"), ("h", None)], timestamp=1_700_000_000_123)
     facts = {f"_{each}": each for each in ("topic", "partition", "offset", "timestamp", "key", "key_bytes", "headers")}
-    reading = Reading(kafka, topic, declared=None, format=ValueFormat.TEXT, metadata=facts)
+    reading = Reading(kafka, topic, declared=None, format=MessageFormat.TEXT, metadata=facts)
     schema = reading.source.discover_schema()
     first, tombstone = reading.run()
     assert schema.names == ["value", *facts]

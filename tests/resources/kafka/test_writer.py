@@ -42,7 +42,7 @@ def written(place: Place, rows: pa.RecordBatch, mode: WriteMode = WriteMode.APPE
 
 
 def test_key_value_headers_and_partition(place: Place) -> None:
-    options = {"primary_key": ("id",), "header_fields": ("trace",), "partition_field": "place"}
+    options: dict[str, Any] = {"primary_key": ("id",), "header_fields": ("trace",), "partition_field": "place"}
     assert written(place, ROWS, **options) == []
     second, first = place.server.messages(place.topic)
     assert (first.partition(), first.key(), first.headers()) == (1, b"1", [("trace", b"t1")])
@@ -82,7 +82,10 @@ def test_a_row_that_is_larger_than_a_message(place: Place) -> None:
 
 def test_deletions_are_tombstones(place: Place) -> None:
     told = [(1, Operation.INSERT), (2, Operation.INSERT), (1, Operation.DELETE), (None, Operation.TRUNCATE)]
-    columns = {"id": pa.array([each for each, _ in told], pa.int64()), OPERATION: [str(each) for _, each in told]}
+    columns: dict[str, Any] = {
+        "id": pa.array([each for each, _ in told], pa.int64()),
+        OPERATION: [str(each) for _, each in told],
+    }
     refused = written(place, pa.RecordBatch.from_pydict(columns), WriteMode.MERGE)
     assert ["'truncate'" in each.reason for each in refused] == [True]
     assert place.documents() == [{"id": 2}]
@@ -102,5 +105,8 @@ def test_columns_that_are_missing_or_of_no_use(place: Place) -> None:
 
 
 def test_epochs_are_counted(place: Place) -> None:
-    with place.destination().open_writer(ROWS.schema, TOKEN) as writer, pytest.raises(FatalError, match="but 1 is next"):
+    with (
+        place.destination().open_writer(ROWS.schema, TOKEN) as writer,
+        pytest.raises(FatalError, match="but 1 is next"),
+    ):
         writer.commit(2, {"v": 1})

@@ -49,7 +49,7 @@ class Place:
     def destination(self, mode: WriteMode = WriteMode.APPEND, **options: Any) -> Destination:
         keyed = {"primary_key": ("id",), "store": self.store}
         given = {**({} if mode is WriteMode.APPEND else keyed), **options}
-        return RedisDestination(connection=self.connection, key=self.key, write_mode=mode, **given)
+        return RedisDestination(connection=self.connection, target=self.key, write_mode=mode, **given)
 
     def rows(self) -> list[dict[str, Any]]:
         """Everything at the key, or at the keys below it, as the suites' rows."""

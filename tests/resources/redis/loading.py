@@ -34,7 +34,7 @@ def load(destination: Destination, total: int, size: int) -> None:
 
 def destination_at(port: int, key: str) -> Destination:
     """The destination of a load."""
-    return RedisDestination(connection=RedisConnection(host="127.0.0.1", port=port), key=key)
+    return RedisDestination(connection=RedisConnection(host="127.0.0.1", port=port), target=key)
 
 
 if __name__ == "__main__":

@@ -109,6 +109,9 @@ def test_json_in_a_field_and_what_the_id_says(place: Place) -> None:
     client.xadd(place.key, {"other": "x"})
     facts = {"entry": "id", "time": "timestamp"}
     reading = Reading(place, format=EntryFormat.JSON, metadata=facts, declared=None)
+    undeclared = Reading(place, metadata=facts)
+    with pytest.raises(SchemaError, match="'entry' of `metadata` is not declared"):
+        undeclared.run()
     (row,) = reading.run()
     assert row.pop("time").isoformat() == "2023-11-14T22:13:20.123000+00:00"
     assert row == {"id": 1, "entry": "1700000000123-4"}
