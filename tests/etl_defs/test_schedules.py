@@ -13,6 +13,7 @@ from dagster import (
     build_schedule_context,
 )
 
+from etl_defs.holds import hold, release
 from etl_defs.naming import TAG_ERROR, TAG_LOGICAL_TIME, TAG_WORKFLOW
 from tests.etl_defs.location import Location, copy, kept_instance
 
@@ -74,6 +75,19 @@ def test_a_tick_while_a_run_goes_on(tmp_path: Path, overlap: str, asked: int) ->
     with kept_instance(tmp_path / "dagster") as instance:
         _run(instance, DagsterRunStatus.STARTED)
         assert len(_requests(schedule, instance)) == asked
+
+
+def test_a_workflow_that_is_held_is_passed_over_and_says_why(tmp_path: Path) -> None:
+    schedule = _scheduled(tmp_path, "'0 * * * *'")
+    with kept_instance(tmp_path / "dagster") as instance:
+        hold(instance, "a_flow", "ann")
+        tick = schedule.evaluate_tick(build_schedule_context(instance=instance, scheduled_execution_time=NOON))
+        assert not tick.run_requests
+        said = tick.skip_message or ""
+        assert said.startswith("a_flow is held by ann since ")
+        assert said.endswith("; headrace resume a_flow releases it")
+        release(instance, "a_flow")
+        assert len(_requests(schedule, instance)) == 1
 
 
 def test_a_run_that_has_ended_is_in_nobodys_way(tmp_path: Path) -> None:

@@ -2,7 +2,7 @@
 
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import timedelta
 from pathlib import Path
 
@@ -10,11 +10,13 @@ import pytest
 from dagster import DagsterInstance, DagsterRun, DagsterRunStatus, RunsFilter
 from dagster._core.storage.tags import AUTO_RETRY_RUN_ID_TAG, WILL_RETRY_TAG
 
+from dsl.contracts.failpoints import Action, Fault, arm, disarm
 from etl_defs.attempts import load_of
 from etl_defs.kept_alive import verdict_on
 from etl_defs.leases import PREFIX, decoded
 from etl_defs.watchdog import end_dead_runs
 from resources.stores.key_values import KeyValues
+from server.home import SETTINGS
 from tests.etl_defs.deployment import Deployment
 from tests.etl_defs.workers import (
     ROWS,
@@ -145,3 +147,28 @@ def test_a_workflow_that_never_ends_starts_later_each_time_it_dies_young(instanc
 def test_a_workflow_that_was_stopped_is_not_started(instance: DagsterInstance) -> None:
     stopped = _ended(instance, failed=False)
     assert verdict_on(instance, "copy", time.time() + 9_999).reason.startswith(f"run {stopped.run_id} was stopped")
+
+
+@pytest.mark.parametrize(
+    ("broken", "fault", "again"),
+    [
+        ("table: nowhere", {}, "false"),
+        ("table: a", {"loop.read": Fault(Action.RAISE)}, "true"),
+    ],
+)
+def test_an_instance_that_retries_failed_steps_retries_only_what_may_pass(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, broken: str, fault: Mapping[str, Fault], again: str
+) -> None:
+    text = filled(tmp_path).replace("table: a", broken).replace("  source:", "  retry: {max_attempts: 1}\n  source:")
+    settings = SETTINGS.replace("retry_on_asset_or_op_failure: false", "retry_on_asset_or_op_failure: true")
+    made = Deployment(tmp_path, {"copy.yaml": text}, settings=settings)
+    monkeypatch.setenv("HEADRACE_WORKFLOWS", made.environment["HEADRACE_WORKFLOWS"])
+    monkeypatch.setenv("DAGSTER_HOME", made.environment["DAGSTER_HOME"])
+    arm(fault)
+    try:
+        with made.instance() as instance:
+            failed = work_here(instance, created(instance))
+    finally:
+        disarm()
+    assert failed.status is DagsterRunStatus.FAILURE
+    assert failed.tags[WILL_RETRY_TAG] == again
