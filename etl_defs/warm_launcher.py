@@ -29,9 +29,12 @@ from dagster._grpc.types import ExecuteRunArgs
 from dagster._serdes import ConfigurableClass, ConfigurableClassData
 from dagster_shared.serdes import serialize_value
 
+from etl_defs.leases import PREFIX
 from etl_defs.naming import TAG_WORKER
+from resources.stores.key_values import KeyValues
 
 PATIENCE_SECONDS = 120.0
+_PROCESSES = Path("/proc")
 _NOT_YET = {DagsterRunStatus.STARTING, DagsterRunStatus.QUEUED, DagsterRunStatus.NOT_STARTED}
 
 
@@ -81,8 +84,11 @@ class WarmRunLauncher(RunLauncher[DagsterInstance], ConfigurableClass):
         self._instance.report_run_canceling(run)
         pid = _worker(run)
         if pid is None:
-            self._instance.report_engine_event("The process of the run is not on this host, or has ended.", run)
-            return False
+            # A run of a terminal or of another host looks at its status each second, as long as it holds its lease.
+            listens = KeyValues(self._instance).get(PREFIX + run_id) is not None
+            said = "will hear of it by the run's status" if listens else "is not on this host, or has ended"
+            self._instance.report_engine_event(f"The process of the run {said}.", run)
+            return listens
         if (
             run.status in _NOT_YET
         ):  # Dagster would take no notice of a run that is canceled before it begins, and show it so for minutes
@@ -172,8 +178,20 @@ def _worker(run: DagsterRun) -> int | None:
 
 def _birth(pid: int) -> str:
     """Returns when a process began, in ticks since the host booted: a number is used again, this with it is not. "" where it is gone."""
+    if not _PROCESSES.exists():  # a system that tells nothing of the kind: the number alone must do
+        return "unknown" if _is_there(pid) else ""
     try:
-        fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
+        fields = (_PROCESSES / f"{pid}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
     except OSError:
         return ""
     return "" if fields[0] == "Z" else fields[19]
+
+
+def _is_there(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True

@@ -4,6 +4,7 @@ import csv
 import os
 import signal
 import sqlite3
+import subprocess
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -13,7 +14,9 @@ from dagster import DagsterInstance, DagsterRunStatus, RunRequest, build_sensor_
 from dagster._core.launcher.base import WorkerStatus
 from dagster._core.storage.tags import WILL_RETRY_TAG
 
+from etl_defs import warm_launcher
 from etl_defs.holds import hold
+from etl_defs.leases import leased
 from etl_defs.library import Library
 from etl_defs.naming import TAG_WORKER
 from etl_defs.repository import WorkflowRepository
@@ -117,6 +120,10 @@ def test_a_run_that_somebody_else_started_is_left_to_its_lease(instance: Dagster
     assert launcher.check_run_worker_health(run).status is WorkerStatus.RUNNING
     instance.add_run_tags(run.run_id, {TAG_WORKER: "elsewhere/1/1"})
     assert launcher.check_run_worker_health(found(instance, run.run_id)).status is WorkerStatus.RUNNING
+    with leased(instance, "copy", run.run_id):
+        assert launcher.terminate(run.run_id), "it hears of it"
+    assert found(instance, run.run_id).status is DagsterRunStatus.CANCELING
+    assert not launcher.terminate(run.run_id), "nobody is there"
 
 
 def test_the_death_of_a_run_is_seen(instance: DagsterInstance) -> None:
@@ -133,6 +140,15 @@ def test_the_death_of_a_run_is_seen(instance: DagsterInstance) -> None:
         "that it is seen",
     )
     assert not launcher.terminate(run_id)
+
+
+def test_where_the_system_tells_no_birth_the_number_must_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert warm_launcher._birth(os.getpid()).isdigit()
+    monkeypatch.setattr(warm_launcher, "_PROCESSES", tmp_path / "none")
+    assert warm_launcher._birth(os.getpid()) == "unknown"
+    gone = subprocess.Popen(["true"])
+    gone.wait()
+    assert warm_launcher._birth(gone.pid) == ""
 
 
 def test_a_run_that_is_canceled_before_it_begins(instance: DagsterInstance, tmp_path: Path) -> None:
