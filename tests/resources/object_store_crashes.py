@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from contextlib import closing
 from typing import ClassVar
 
 import pytest
+from _pytest.mark.structures import ParameterSet
 
-from resources.object_store import ObjectStore
 from tests.resources.object_store_faults import ROWS, expected, load
 from tests.resources.object_store_suite import Opening
 from tests.resources.store_connectors import StorePlace, ids_in
@@ -39,8 +38,15 @@ OVERWRITING: list[Point] = [
 ]
 
 
-def named(point: Point) -> str:
-    return "-".join(map(str, point))
+OFTEN = {APPENDING[at] for at in (3, 5, 7)} | {OVERWRITING[at] for at in (2, 4, 6)}
+"""Those that `make test` runs."""
+
+
+def points(every: list[Point]) -> list[ParameterSet]:
+    return [
+        pytest.param(each, id="-".join(map(str, each)), marks=[] if each in OFTEN else pytest.mark.slow)
+        for each in every
+    ]
 
 
 class StoreCrashSuite:
@@ -67,7 +73,7 @@ class StoreCrashSuite:
         """Must be overridden."""
         pytest.fail(f"{type(self).__name__} gives no fixture 'place'")
 
-    @pytest.mark.parametrize("point", APPENDING, ids=named)
+    @pytest.mark.parametrize("point", points(APPENDING))
     def test_an_appending_load_is_killed_and_goes_on(self, opening: Opening, place: StorePlace, point: Point) -> None:
         killed(opening, point, 1)
         seen = ids_in(place, "lake/part-")
@@ -77,7 +83,7 @@ class StoreCrashSuite:
         assert ids_in(place, "lake/part-") == expected(1)
         assert leftovers(place) == []
 
-    @pytest.mark.parametrize("point", OVERWRITING, ids=named)
+    @pytest.mark.parametrize("point", points(OVERWRITING))
     def test_an_overwriting_load_is_killed_and_goes_on(self, opening: Opening, place: StorePlace, point: Point) -> None:
         load(opening.store(), 1, overwrite=True)
         assert ids_in(place, "lake/part-") == expected(1)
@@ -110,9 +116,3 @@ print("survived")
 def leftovers(place: StorePlace) -> list[str]:
     """Returns what is still staged and belongs to nobody."""
     return [each for each in place.keys() if "_headrace/tmp/" in each]  # noqa: SIM118 - no dictionary
-
-
-def names_in(store: ObjectStore) -> list[str]:
-    """Returns what the store itself lists, and closes it."""
-    with closing(store):
-        return [each.key for each in store.list("")]

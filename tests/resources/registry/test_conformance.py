@@ -7,6 +7,7 @@ import dataclasses
 import re
 import tomllib
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,7 @@ def kind_of(name: str) -> ConnectorKind:
     return found
 
 
+@cache
 def classes() -> dict[str, tuple[Path, list[str]]]:
     """Every class of the tests with the names of its bases; a name of many classes has all their bases, by file."""
     return {
