@@ -13,8 +13,6 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Final, Self, TypeVar
 from urllib.parse import urljoin, urlsplit
 
-import urllib3
-
 from dsl.contracts.errors import ErrorType, FatalError, RetryableError, UnavailableError
 from dsl.contracts.policies import RateLimit
 from resources.http_answers import (
@@ -30,6 +28,8 @@ from resources.http_auth import Credentials, TokenSource, credentials_of
 from resources.http_options import HttpConnection
 from resources.http_wall import Wall
 from resources.stores.secrets import reveal
+
+import urllib3  # isort: skip - behind the wall, which says it if it is not installed
 
 T = TypeVar("T")
 

@@ -10,13 +10,20 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-import jsonpath
 import pyarrow as pa
 
 from dsl.contracts.errors import FatalError, RetryableError, SchemaError
 from dsl.contracts.rows import Rejection
 from resources.formats.json_values import from_rows
 from resources.formats.jsonl import fitted, schema_of
+from resources.http_options import INSTALL
+
+try:
+    import jsonpath
+except ModuleNotFoundError as error:
+    raise FatalError(
+        "the library of JSON paths is not installed", hint=f"{INSTALL}, which brings python-jsonpath"
+    ) from error
 
 DEEPEST: Final = 100
 MISSING: Final = object()

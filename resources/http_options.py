@@ -19,6 +19,7 @@ from resources.sql import Tls
 _NAME: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _FRAMING: Final = frozenset({"content-length", "transfer-encoding", "connection", "host", "accept-encoding"})
 _AUTHORIZATION: Final = "authorization"
+INSTALL: Final = "pip install 'headrace[rest]', 'headrace[graphql]' or 'headrace[soap]'"
 
 
 class AuthType(StrEnum):

@@ -10,13 +10,18 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final, TypeAlias
 
-import urllib3
-from urllib3.connection import HTTPConnection, HTTPSConnection
-from urllib3.exceptions import ConnectTimeoutError, NameResolutionError, NewConnectionError
-from urllib3.util.connection import create_connection
-
 from dsl.contracts.addresses import check_addresses, check_host
+from dsl.contracts.errors import FatalError
 from dsl.contracts.redaction import scrub
+from resources.http_options import INSTALL
+
+try:
+    import urllib3
+    from urllib3.connection import HTTPConnection, HTTPSConnection
+    from urllib3.exceptions import ConnectTimeoutError, NameResolutionError, NewConnectionError
+    from urllib3.util.connection import create_connection
+except ModuleNotFoundError as error:
+    raise FatalError("the library of HTTP is not installed", hint=f"{INSTALL}, which brings urllib3") from error
 
 
 class _Discreet(logging.Filter):

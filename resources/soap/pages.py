@@ -7,7 +7,6 @@ from contextlib import closing
 from typing import Any
 
 import pyarrow as pa
-from zeep.helpers import serialize_object
 
 from dsl.contracts.connectors import BatchReader, ReadRequest, Source
 from dsl.contracts.state import Json, State
@@ -46,7 +45,7 @@ class SoapPages:
         if since is not None and self._source.incremental_param is not None:
             arguments[self._source.incremental_param] = since
         result = self._service.call(self._source.operation, arguments)
-        document = plain(serialize_object(result, target_cls=dict))  # type: ignore[no-untyped-call]
+        document = plain(result)
         name = (
             self.where if at is None else f"{self.where}: {paging.type} {at if paging.type in COUNTED else ''}".strip()
         )

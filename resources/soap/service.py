@@ -7,18 +7,24 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import zeep
-from lxml import etree  # type: ignore[import-untyped]
-from zeep.exceptions import DTDForbidden, EntitiesForbidden, Fault, TransportError, ValidationError, XMLSyntaxError
-from zeep.transports import Transport
-from zeep.wsse.username import UsernameToken
-
 from dsl.contracts.errors import ErrorType, FatalError, HeadraceError, RetryableError
 from resources.http_answers import Answer, Request, refusal
 from resources.http_client import HttpClient
 from resources.soap.resource import SoapConnection
 from resources.sql import suggestion
 from resources.stores.secrets import reveal
+
+try:
+    import zeep
+    from lxml import etree  # type: ignore[import-untyped]
+    from zeep.exceptions import DTDForbidden, EntitiesForbidden, Fault, TransportError, ValidationError, XMLSyntaxError
+    from zeep.helpers import serialize_object
+    from zeep.transports import Transport
+    from zeep.wsse.username import UsernameToken
+except ModuleNotFoundError as error:
+    raise FatalError(
+        "the library of SOAP is not installed", hint="pip install 'headrace[soap]', which brings zeep"
+    ) from error
 
 _LONGEST = 300
 _CALLER = ("client", "sender", "mustunderstand", "versionmismatch", "dataencodingunknown")
@@ -104,7 +110,8 @@ class Service:
     def call(self, operation: str, arguments: Mapping[str, Any]) -> Any:
         """Calls an operation until there is an answer; raises as HTTP does, and for faults."""
         self.output(operation)
-        return self._client.repeat(lambda: self._told(lambda: self._proxy[operation](**arguments)))
+        result = self._client.repeat(lambda: self._told(lambda: self._proxy[operation](**arguments)))
+        return serialize_object(result, target_cls=dict)  # type: ignore[no-untyped-call]
 
     def output(self, operation: str) -> Any:
         """Returns the type of an operation's result message.
