@@ -240,10 +240,19 @@ def columns_of(
     absent = [each for each in facts if each not in declared.names]
     if absent:
         raise SchemaError(f"column '{absent[0]}' of `metadata` is not declared", hint="add it to `schema`")
-    wrong = [each for each in declared if each.name in facts and each.type != facts[each.name].type]
+    wrong = [each for each in declared if each.name in facts and not _holds(each.type, facts[each.name].type)]
     if wrong:
         raise SchemaError(f"column '{wrong[0].name}' is {facts[wrong[0].name].type}", hint="declare it so in `schema`")
     return declared
+
+
+def _holds(declared: Any, fact: Any) -> bool:
+    """Whether every value of a fact is one of the declared type."""
+    if pa.types.is_integer(declared) and pa.types.is_integer(fact):
+        return bool(pa.types.is_signed_integer(declared) and declared.bit_width >= fact.bit_width)
+    if pa.types.is_timestamp(declared) and pa.types.is_timestamp(fact):
+        return bool(declared.tz == fact.tz and declared.unit != "s")
+    return bool(declared == fact)
 
 
 def declared_values(declared: pa.Schema | None, asked: Mapping[str, str]) -> pa.Schema | None:

@@ -48,7 +48,7 @@ FACTS: Mapping[str, pa.DataType] = {
     "topic": pa.string(),
     "partition": pa.int32(),
     "offset": pa.int64(),
-    "timestamp": pa.timestamp("ms", "UTC"),
+    "timestamp": pa.timestamp("us", "UTC"),
     "key": pa.string(),
     "key_bytes": pa.binary(),
     "headers": HEADERS,

@@ -40,7 +40,7 @@ from resources.sql import Tls, check_writing
 
 DEFAULT_PORT = 6379
 INPUT = "{input}"
-FACTS: Mapping[str, pa.DataType] = {"id": pa.string(), "timestamp": pa.timestamp("ms", "UTC")}
+FACTS: Mapping[str, pa.DataType] = {"id": pa.string(), "timestamp": pa.timestamp("us", "UTC")}
 
 
 class EntryFormat(StrEnum):

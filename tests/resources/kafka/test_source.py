@@ -160,6 +160,19 @@ def test_what_kafka_says_of_a_message(kafka: KafkaServer) -> None:
     assert "key is not UTF-8" in reading.rejected[0].reason
 
 
+def test_what_kafka_says_has_the_type_that_is_declared(kafka: KafkaServer) -> None:
+    topic = kafka.new_topic()
+    kafka.send(topic, values(1), timestamp=1_700_000_000_123)
+    types: dict[str, pa.DataType] = {"at": pa.timestamp("ms", "UTC"), "id": pa.int64(), "part": pa.int64()}
+    facts = {"at": "timestamp", "part": "partition"}
+    (row,) = Reading(kafka, topic, declared=pa.schema(types), metadata=facts).run()
+    assert (row["id"], row["part"], row["at"].microsecond) == (1, 0, 123_000)
+    for name, wrong in (("at", pa.string()), ("at", pa.timestamp("s", "UTC")), ("part", pa.int16())):
+        reading = Reading(kafka, topic, declared=pa.schema({**types, name: wrong}), metadata=facts)
+        with pytest.raises(SchemaError, match=f"'{name}' is "):
+            reading.run()
+
+
 def test_columns_are_inferred_and_a_field_that_is_none_of_them_is_rejected(kafka: KafkaServer) -> None:
     topic = kafka.new_topic(2)
     reading = Reading(kafka, topic, declared=None)
