@@ -23,9 +23,7 @@ from dsl.contracts.state import State
 DIGEST: Final = 16
 """Bytes of a row's digest."""
 _BUSY_SECONDS: Final = 30.0
-_STREAMS: Final = (
-    "CREATE TABLE IF NOT EXISTS streams (key TEXT PRIMARY KEY, fence INTEGER, epoch INTEGER, state TEXT)"
-)
+_STREAMS: Final = "CREATE TABLE IF NOT EXISTS streams (key TEXT PRIMARY KEY, fence INTEGER, epoch INTEGER, state TEXT)"
 _REQUESTS: Final = (
     "CREATE TABLE IF NOT EXISTS requests "
     "(number INTEGER PRIMARY KEY AUTOINCREMENT, key TEXT, rows BLOB, url TEXT, idempotency TEXT, body BLOB, refused TEXT)"
@@ -112,8 +110,7 @@ class Journal:
                 (self._key,),
             ).fetchall()
         return [
-            Noted(rows, url, key, body, _refusals(refused), number)
-            for rows, url, key, body, refused, number in found
+            Noted(rows, url, key, body, _refusals(refused), number) for rows, url, key, body, refused, number in found
         ]
 
     def note(self, request: Noted) -> Noted:
