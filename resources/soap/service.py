@@ -27,6 +27,7 @@ except ModuleNotFoundError as error:
     ) from error
 
 _LONGEST = 300
+_NIL = "{http://www.w3.org/2001/XMLSchema-instance}nil"
 _CALLER = ("client", "sender", "mustunderstand", "versionmismatch", "dataencodingunknown")
 _AUTH = ("failedauthentication", "invalidsecurity", "invalidsecuritytoken", "securitytokenunavailable", "failedcheck")
 # What is sent and received is the business of nobody's log: it holds rows and passwords.
@@ -41,6 +42,18 @@ class _Reply:
     content: bytes
     headers: Mapping[str, str]
     encoding: str | None = None
+
+
+class _EmptyTexts(zeep.Plugin):
+    """Keeps an element without text apart from one that is not there: zeep takes both for nothing."""
+
+    def ingress(self, envelope: Any, http_headers: Any, operation: Any) -> Any:
+        """Sees an answer before it is read."""
+        del operation
+        for each in envelope.iter(etree.Element):
+            if each.text is None and len(each) == 0 and each.get(_NIL) not in {"true", "1"}:
+                each.text = ""
+        return envelope, http_headers
 
 
 class _Transport(Transport):
@@ -144,7 +157,9 @@ class Service:
             security = UsernameToken(token.username, reveal(token.password), use_digest=token.digest)  # type: ignore[no-untyped-call]
         url = f"{connection.wsdl}?{connection.wsdl_query}" if connection.wsdl_query else connection.wsdl
         transport = _Transport(self._client, self._endpoint)
-        return self._told(lambda: zeep.Client(url, wsse=security, transport=transport, settings=settings))  # type: ignore[no-untyped-call]
+        return self._told(
+            lambda: zeep.Client(url, wsse=security, transport=transport, settings=settings, plugins=[_EmptyTexts()])
+        )  # type: ignore[no-untyped-call]
 
     def _bound(self) -> Any:
         connection = self._connection
