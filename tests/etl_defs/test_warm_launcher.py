@@ -160,6 +160,7 @@ def test_a_run_that_is_canceled_before_it_begins(instance: DagsterInstance, tmp_
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.slow
 def test_a_run_that_is_interrupted_ends_at_a_batch(instance: DagsterInstance, tmp_path: Path) -> None:
     with (tmp_path / "in.csv").open("a", encoding="utf-8") as more:
         more.writelines(f"{number},x\n" for number in range(3, 100_000))
