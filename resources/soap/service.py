@@ -44,6 +44,18 @@ class _Reply:
     encoding: str | None = None
 
 
+class _Unreadable(logging.Filter):
+    """Makes an error of what zeep only logs before it goes on with nothing: a value that does not fit its type."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if record.exc_info:
+            raise FatalError("a value in the answer does not fit the type that the WSDL gives it")
+        return True
+
+
+logging.getLogger("zeep.xsd.types.simple").addFilter(_Unreadable())
+
+
 class _EmptyTexts(zeep.Plugin):
     """Keeps an element without text apart from one that is not there: zeep takes both for nothing."""
 
@@ -157,9 +169,8 @@ class Service:
             security = UsernameToken(token.username, reveal(token.password), use_digest=token.digest)  # type: ignore[no-untyped-call]
         url = f"{connection.wsdl}?{connection.wsdl_query}" if connection.wsdl_query else connection.wsdl
         transport = _Transport(self._client, self._endpoint)
-        return self._told(
-            lambda: zeep.Client(url, wsse=security, transport=transport, settings=settings, plugins=[_EmptyTexts()])
-        )  # type: ignore[no-untyped-call]
+        options: dict[str, Any] = {"wsse": security, "transport": transport, "settings": settings}
+        return self._told(lambda: zeep.Client(url, plugins=[_EmptyTexts()], **options))  # type: ignore[no-untyped-call]
 
     def _bound(self) -> Any:
         connection = self._connection

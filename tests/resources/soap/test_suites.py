@@ -10,7 +10,8 @@ from xml.sax.saxutils import escape
 import pyarrow as pa
 import pytest
 
-from dsl.contracts.connectors import Source
+from dsl.contracts.connectors import ReadRequest, Source
+from dsl.contracts.errors import FatalError
 from dsl.contracts.secret import Secret
 from resources.formats.json_values import to_rows
 from resources.http_options import Authentication, AuthType
@@ -75,3 +76,13 @@ class TestSource(SourceSuite):
         monkeypatch.setenv("TEST_TOKEN", CANARY)
         with scripted_server() as server:
             yield Served(server)
+
+
+def test_a_value_that_does_not_fit_its_type_is_no_null(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TEST_TOKEN", CANARY)
+    with scripted_server() as server:
+        served = Served(server)
+        served.fill([sample(1, 2)])
+        served.rows[1] = served.rows[1].replace("<id>2</id>", "<id>two</id>")
+        with pytest.raises(FatalError, match="does not fit"), served.source().read(ReadRequest(), None) as reader:
+            list(reader)
