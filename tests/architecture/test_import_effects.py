@@ -18,6 +18,8 @@ DRIVERS = (
     "fastavro",
     "pandas",
     "psycopg",
+    "mssql_python",
+    "oracledb",
     "pymysql",
     "redis",
     "snowflake",

@@ -20,6 +20,8 @@ DRIVERS = {
     "jsonpath": ("resources/http_",),
     "paramiko": ("resources/sftp/",),
     "psycopg": ("resources/postgres/",),
+    "mssql_python": ("resources/sqlserver/",),
+    "oracledb": ("resources/oracle/",),
     "pymysql": ("resources/mysql/",),
     "snowflake": ("resources/snowflake/",),
     "cryptography": ("resources/snowflake/",),  # comes with its driver
