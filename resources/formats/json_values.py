@@ -250,9 +250,12 @@ def _integer(value: Any) -> int:
 
 
 def _float(value: Any) -> float:
-    if isinstance(value, str):
-        return _NOT_FINITE[value] if value in _NOT_FINITE else float(value)
-    return float(_expect(value, int, float, decimal.Decimal))
+    if isinstance(value, str) and value in _NOT_FINITE:
+        return _NOT_FINITE[value]
+    found = float(value if isinstance(value, str) else _expect(value, int, float, decimal.Decimal))
+    if math.isinf(found):
+        raise ValueError(f"{value} is too large for a number with a floating point")
+    return found
 
 
 def _boolean(value: Any) -> bool:
