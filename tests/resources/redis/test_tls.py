@@ -22,10 +22,14 @@ def certificates(tmp_path: Path) -> Certificates:
 @pytest.fixture
 def port(certificates: Certificates) -> Iterator[int]:
     number = free_port()
-    files = {"cert": certificates.certificate, "key": certificates.key, "ca-cert": certificates.authority}
+    files: dict[str, Path] = {
+        "cert": certificates.certificate,
+        "key": certificates.key,
+        "ca-cert": certificates.authority,
+    }
     options: list[str] = [part for name, path in files.items() for part in (f"--tls-{name}-file", str(path))]
-    command = [
-        find_program("redis-server"),
+    command: list[str] = [
+        str(find_program("redis-server")),
         "--port",
         "0",
         "--tls-port",
