@@ -104,7 +104,9 @@ def from_json(values: Sequence[Any], kind: Any) -> Any:
         return _instants_from_json(values, kind)
     types = set(map(type, values)) - {type(None)}
     if types and types <= _AS_THEY_ARE.get(str(kind), frozenset()):
-        return pa.array(values, kind)
+        found = pa.array(values, kind)
+        if not pa.types.is_floating(kind) or pc.any(pc.is_inf(found)).as_py() is not True:
+            return found
     convert = _converter(kind)
     return pa.array([None if each is None else convert(each) for each in values], kind)
 
