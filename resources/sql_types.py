@@ -12,7 +12,7 @@ import datetime as dt
 import json
 import math
 from collections.abc import Callable, Sequence
-from decimal import Decimal
+from decimal import Context, Decimal, InvalidOperation
 from enum import StrEnum
 from typing import Any
 
@@ -25,6 +25,7 @@ TIMESTAMP = pa.timestamp("us")
 INSTANT = pa.timestamp("us", "UTC")
 MAX_PRECISION = 38
 UNBOUNDED = pa.decimal128(MAX_PRECISION, 9)
+_EXACT = Context(prec=200_000)
 _DIGITS = {8: 3, 16: 5, 32: 10, 64: 19}
 
 
@@ -163,15 +164,20 @@ def conform(column: Any, kind: pa.DataType) -> Any:
         return column
     if is_text(kind) and is_bytes(column.type):
         raise pa.ArrowInvalid("bytes are not text")
+    if is_text(column.type) and pa.types.is_decimal(kind):
+        return _decimals(column, kind)
     cast: pa.Array[Any] = pc.cast(column, kind, safe=True)
     return cast
 
 
 def json_text(column: pa.Array[Any]) -> pa.Array[Any]:
     """Renders nested values as JSON text: instants in ISO 8601, bytes in base64, fractions of decimals as exact text."""
+    try:
+        values = column.to_pylist()
+    except (OverflowError, ValueError) as error:
+        raise pa.ArrowInvalid(f"a time within it has no text: {error}") from error
     return pa.array(
-        [None if each is None else json.dumps(_jsonable(each), ensure_ascii=False) for each in column.to_pylist()],
-        pa.string(),
+        [None if each is None else json.dumps(_jsonable(each), ensure_ascii=False) for each in values], pa.string()
     )
 
 
@@ -182,8 +188,8 @@ def _jsonable(value: Any) -> Any:
         return [_jsonable(each) for each in value]
     if isinstance(value, Decimal):
         return int(value) if value.is_finite() and value == value.to_integral_value() else str(value)
-    if isinstance(value, float) and not math.isfinite(value):
-        return str(value)
+    if isinstance(value, float) and (not math.isfinite(value) or str(value) == "-0.0"):
+        return str(value)  # JSON has no number for it, or a server's numbers in JSON have no such zero
     if isinstance(value, (dt.datetime, dt.date, dt.time)):
         return value.isoformat()
     if isinstance(value, dt.timedelta):
@@ -231,8 +237,22 @@ def _parse(texts: Any, kind: Any) -> Any:
     if pa.types.is_time(kind):  # Arrow reads times of day only as part of a timestamp
         day = pa.array(["1970-01-01"] * len(texts))
         return pc.cast(pc.cast(pc.binary_join_element_wise(day, texts, " "), TIMESTAMP, safe=True), kind)
+    if pa.types.is_decimal(kind):
+        return _decimals(texts, kind)
     cast: pa.Array[Any] = pc.cast(texts, kind, safe=True)
     return cast
+
+
+def _decimals(texts: pa.Array[Any], kind: Any) -> Any:
+    """Reads numbers; of one with too many digits Arrow's own cast would make another."""
+    digits = rf"^[+-]?0*[0-9]{{0,{kind.precision - kind.scale}}}(\.[0-9]{{0,{kind.scale}}})?$"
+    if pc.all(pc.match_substring_regex(texts, digits), min_count=0).as_py():
+        return pc.cast(texts, kind, safe=True)
+    try:
+        numbers = [None if each is None else _EXACT.normalize(Decimal(each)) for each in texts.to_pylist()]
+    except InvalidOperation as error:
+        raise pa.ArrowInvalid("not a number") from error
+    return pa.array(numbers, kind)
 
 
 def _booleans(texts: pa.Array[Any]) -> pa.Array[Any]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+import re
+from typing import Any, Final
 
 import pyarrow as pa
 
@@ -29,6 +30,23 @@ def arriving(field: pa.Field[Any], declared: str) -> pa.Field[Any]:
     if pa.types.is_timestamp(field.type) and field.type.tz is not None:
         return pa.field(field.name, INSTANT)
     return pa.field(field.name, field.type)
+
+
+_ISO_INTERVAL: Final = re.compile(
+    r"P(?:(-?\d+)Y)?(?:(-?\d+)M)?(?:(-?\d+)W)?(?:(-?\d+)D)?(?:T(?:(-?\d+)H)?(?:(-?\d+)M)?(?:(-?\d*)(?:\.(\d{1,6}))?S)?)?", re.ASCII
+)  # fmt: skip
+
+
+def interval_text(text: str) -> str:
+    """Returns an interval in ISO 8601 as DuckDB reads one; any other text as it is."""
+    found = _ISO_INTERVAL.fullmatch(text)
+    if found is None:
+        return text
+    years, months, weeks, days, hours, minutes = (int(each or 0) for each in found.groups()[:6])
+    whole, fraction = found[7] or "0", int((found[8] or "").ljust(6, "0"))
+    seconds = int(whole.removesuffix("-") or 0) * 10**6 + (-fraction if whole.startswith("-") else fraction)
+    microseconds = (hours * 60 + minutes) * 60 * 10**6 + seconds
+    return f"{years * 12 + months} months {weeks * 7 + days} days {microseconds} microseconds"
 
 
 def type_name(field: pa.Field[Any]) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import duckdb
@@ -12,9 +12,11 @@ import pyarrow as pa
 from dsl.contracts.connectors import BatchWriter, Token
 from dsl.contracts.errors import FatalError, HeadraceError, RejectedRows, RetryableError
 from resources.duckdb.client import columns_of, connect, has_table, place_of, translated
-from resources.duckdb.types import type_name
+from resources.duckdb.types import interval_text, type_name
 from resources.sql import ROW_NUMBER, TableName
+from resources.sql_refusals import refuse
 from resources.sql_session import Column, Session
+from resources.sql_types import is_text
 from resources.sql_writer import SqlWriter
 
 if TYPE_CHECKING:
@@ -22,6 +24,8 @@ if TYPE_CHECKING:
 
 _WORK = TableName("", "_headrace_work")
 _ROWS = "_headrace_rows"
+_READ = frozenset({"JSON", "UUID", "INTERVAL"})
+"""Types that values arrive for as texts."""
 
 
 def open_writer(destination: DuckDBDestination, schema: pa.Schema, token: Token) -> BatchWriter:
@@ -144,14 +148,31 @@ class DuckDBSession(Session):
             raise RejectedRows("the key is NULL", rows=[int(each[0]) for each in found], where=self.place)
 
     def load(self, table: TableName, columns: Sequence[str], rows: pa.RecordBatch) -> int:
+        read = self._read(table, rows)
+        rows = _spelled(rows, read)
         self._opened.register(_ROWS, pa.Table.from_batches([rows]))
         try:
+            self._refuse_misread(read)
             names = self.listed(columns)
             self._guarded(f"INSERT INTO {self.qualified(table)} ({names}) SELECT {names} FROM {_ROWS}")
         finally:
             with contextlib.suppress(duckdb.Error):  # an aborted transaction refuses this as well, and ends soon
                 self._opened.unregister(_ROWS)
         return rows.nbytes
+
+    def _read(self, table: TableName, rows: pa.RecordBatch) -> dict[str, str]:
+        """Returns the columns of texts that DuckDB reads as another type, and which."""
+        texts = {field.name for field in rows.schema if is_text(field.type)}
+        columns = self.columns(table) or () if texts else ()
+        return {each.name: each.declared for each in columns if each.name in texts and each.declared in _READ}
+
+    def _refuse_misread(self, read: Mapping[str, str]) -> None:
+        """Finds the texts that DuckDB cannot read as their columns' type, while there is still time to name them."""
+        for name, declared in read.items():
+            kept = self.quoted(name)
+            query = f"SELECT {kept} IS NOT NULL AND TRY_CAST({kept} AS {declared}) IS NULL FROM {_ROWS}"
+            flags = pa.array([bool(each[0]) for each in self._fetched(query, ())])
+            refuse(flags, f"column '{name}' has a text that DuckDB cannot read as {declared}", self.place)
 
     def _guarded(self, statement: str) -> list[tuple[Any, ...]]:
         """Executes a statement whose failure undoes the whole epoch, because there are no savepoints."""
@@ -163,3 +184,11 @@ class DuckDBSession(Session):
                 where=self.place,
                 hint="filter such rows, or remove the constraint; nothing of this epoch was written",
             ) from error
+
+
+def _spelled(rows: pa.RecordBatch, read: Mapping[str, str]) -> pa.RecordBatch:
+    """Writes intervals as DuckDB reads them."""
+    for name in (each for each, declared in read.items() if declared == "INTERVAL"):
+        texts = [None if each is None else interval_text(each) for each in rows.column(name).to_pylist()]
+        rows = rows.set_column(rows.schema.get_field_index(name), name, pa.array(texts, pa.string()))
+    return rows

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import resources.mysql.client  # isort: skip  # noqa: F401 - first, for it says how to get the driver
 import pyarrow as pa
+import pyarrow.compute as pc
 import pymysql
 
 from dsl.contracts.connectors import BatchWriter, Token
@@ -17,7 +18,9 @@ from resources.mysql.client import MARK, close_quietly, connect, number_of, plac
 from resources.mysql.reader import describe
 from resources.mysql.types import field_of, type_name
 from resources.sql import ROW_NUMBER, TableName
+from resources.sql_refusals import refuse, refuse_beyond_calendar, refuse_minus_zero
 from resources.sql_session import Column, Session, Swap
+from resources.sql_types import is_bytes, is_text
 from resources.sql_writer import SqlWriter
 
 if TYPE_CHECKING:
@@ -62,6 +65,7 @@ class MysqlSession(Session):
 
     def __init__(self, opened: pymysql.connections.Connection[Any], place: str) -> None:
         self._opened, self.place, self.swap = opened, place, Swap.OWED
+        self._most = 0
 
     def run(self, statement: str, parameters: Sequence[Any] = ()) -> int:
         return self._execute(statement, parameters)[0]
@@ -195,11 +199,16 @@ class MysqlSession(Session):
         return -1, -1
 
     def load(self, table: TableName, columns: Sequence[str], rows: pa.RecordBatch) -> int:
+        for name, column in zip(columns, rows.columns, strict=True):
+            refuse_minus_zero(column, name, self.place, "the server turns into 0")
+            refuse_beyond_calendar(column, name, self.place)
         values = list(zip(*(_rendered(each) for each in rows.columns), strict=True))
         places = ", ".join(["%s"] * len(columns))
         head = f"INSERT INTO {self.qualified(table)} ({self.listed(columns)}) VALUES ".replace("%", "%%")
         try:
             with self._opened.cursor() as cursor:
+                if _longest_row(rows) >= self._packet():
+                    self._refuse_long(cursor, f"{head}({places})", values)
                 for start in range(0, len(values), _ROWS_A_STATEMENT):
                     cursor.executemany(f"{head}({places})", values[start : start + _ROWS_A_STATEMENT])
         except (pymysql.Error, OSError) as error:
@@ -212,6 +221,28 @@ class MysqlSession(Session):
                 raise RejectedRows(verdict.message, where=f"{self.place}: table {table}") from error
             raise verdict from error
         return int(rows.nbytes)
+
+    def _packet(self) -> int:
+        """Returns the bytes of the longest statement that the server takes; it hangs up on a longer one."""
+        if not self._most:
+            self._most = int(self.rows("SELECT @@max_allowed_packet")[0][0])
+        return self._most
+
+    def _refuse_long(self, cursor: Any, statement: str, values: Sequence[tuple[Any, ...]]) -> None:
+        most = self._packet()
+        sizes = [len(cursor.mogrify(statement, row).encode("utf-8", "surrogateescape")) + 1 for row in values]
+        refuse(
+            pa.array([size >= most for size in sizes]),
+            f"its statement is longer than the {most:,} bytes that the server takes (max_allowed_packet)",
+            self.place,
+        )
+
+
+def _longest_row(rows: pa.RecordBatch) -> int:
+    """Returns what the longest row of a batch may need in a statement: bytes are written as two digits, texts may be escaped."""
+    long: list[Any] = [each for each in rows.columns if is_text(each.type) or is_bytes(each.type)]
+    lengths = [pc.max(pc.binary_length(each)).as_py() or 0 for each in long]
+    return 2 * sum(lengths) + 100 * rows.num_columns
 
 
 def _aside(stage: TableName) -> TableName:

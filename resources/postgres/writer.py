@@ -19,6 +19,7 @@ from resources.postgres.client import close_quietly, connect, place_of, table_fi
 from resources.postgres.types import type_name
 from resources.postgres.wires import leaving
 from resources.sql import ROW_NUMBER, TableName
+from resources.sql_refusals import refuse_beyond_calendar
 from resources.sql_session import Column, Session
 from resources.sql_types import is_bytes
 from resources.sql_writer import SqlWriter
@@ -161,6 +162,8 @@ class PostgresSession(Session):
         return int(found[0][0]), int(found[0][1])
 
     def load(self, table: TableName, columns: Sequence[str], rows: pa.RecordBatch) -> int:
+        for name, column in zip(columns, rows.columns, strict=True):
+            refuse_beyond_calendar(column, name, self.place)
         block, form = self._encoded(table, columns, rows)
         command = f"COPY {self.qualified(table)} ({self.listed(columns)}) FROM STDIN (FORMAT {form})"
         try:

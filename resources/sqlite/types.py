@@ -17,6 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from dsl.contracts.errors import RejectedRows, SchemaError
+from resources.sql_refusals import refuse, refuse_minus_zero
 from resources.sql_types import (
     DECIMAL,
     INSTANT,
@@ -227,6 +228,7 @@ def encode(column: pa.Array[Any], name: str, where: str) -> list[Any]:
     kind = column.type
     if pa.types.is_floating(kind):
         refuse(pc.is_nan(column), f"column '{name}' is NaN, which SQLite turns into NULL", where)
+    refuse_minus_zero(column, name, where, "SQLite turns into 0.0")
     if pa.types.is_decimal(kind):
         return [None if each is None else format(each, "f") for each in column.to_pylist()]
     if is_text(kind) or is_bytes(kind) or not pa.types.is_temporal(kind):
@@ -242,14 +244,3 @@ def encode(column: pa.Array[Any], name: str, where: str) -> list[Any]:
     strange = pc.or_(strange, pc.starts_with(texts, "0000-"))
     refuse(strange, f"column '{name}' lies outside of the years 1 to 9999", where)
     return list(texts.to_pylist())
-
-
-def refuse(wrong: Any, reason: str, where: str) -> None:
-    """Rejects the rows whose flag is set.
-
-    Raises:
-        RejectedRows: There are some.
-    """
-    rows = [index for index, each in enumerate(wrong.to_pylist()) if each]
-    if rows:
-        raise RejectedRows(reason, rows=rows, where=where)

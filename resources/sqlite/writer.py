@@ -14,12 +14,13 @@ from dsl.contracts.connectors import BatchWriter, Token
 from dsl.contracts.errors import FatalError, HeadraceError, RejectedRows, RetryableError, SchemaError
 from resources.sql import ROW_NUMBER, TableName, quoted
 from resources.sql_gathering import GatheringSession, GatheringWriter
+from resources.sql_refusals import refuse
 from resources.sql_session import Column
 from resources.sql_types import is_text
 from resources.sqlite.client import Declared, close_quietly, columns_of, connect, key_of, place_of, query, translated
 from resources.sqlite.order import is_counted
 from resources.sqlite.resource import table_name
-from resources.sqlite.types import affinity, encode, field_of, refuse, stored_type, type_name
+from resources.sqlite.types import affinity, encode, field_of, stored_type, type_name
 
 if TYPE_CHECKING:
     from resources.sqlite.resource import SQLiteDestination
