@@ -1,3 +1,3 @@
-"""Microsoft SQL Server as source and destination; the package's surface is its connector kind."""
+"""Microsoft SQL Server as source and destination; imports no driver before something is opened."""
 
 from resources.sqlserver.resource import CONNECTOR as CONNECTOR
