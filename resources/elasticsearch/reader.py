@@ -1,7 +1,7 @@
 """Reads documents of one point in time in the order of a field, so that a state outlives the view; writes nothing.
 
-States: full refresh `{"key": value}`, then `{"complete": true}`; without a key_field only the latter. Incremental `{"low", "inclusive",
-"seen"}`: the last value that was delivered and the ids of the documents that have it and were delivered.
+States: full refresh `{"key": value, "by": field}`, then `{"complete": true}`; without a key_field only the latter.
+Incremental `{"low", "inclusive", "seen"}`: the last value that was delivered and the ids of the documents that have it and were delivered.
 """
 
 from __future__ import annotations
@@ -125,9 +125,9 @@ class ElasticsearchReader(BatchReader):
         self._state = None if is_complete(state) else state
         self._rejected: list[Rejection] = []
         self._bytes_a_row = 0.0
-        path = source.incremental_field or source.key_field
+        path = source.incremental_column or source.key_field
         self._order = None if path is None else order_of(read.index, path, self.where)
-        if source.incremental_field and self._order is not None and self._order.type not in DATES:
+        if source.incremental_column and self._order is not None and self._order.type not in DATES:
             raise SchemaError(
                 f"'{path}' is {self._order.type}, and only a date can be read incrementally: an index does not say which "
                 "documents are still to come",
@@ -150,7 +150,7 @@ class ElasticsearchReader(BatchReader):
     def __iter__(self) -> Iterator[Batch]:
         if self._order is not None:
             self._refuse_missing(self._order)
-        if self._source.incremental_field is None or self._order is None:
+        if self._source.incremental_column is None or self._order is None:
             yield from self._full()
         else:
             yield from self._new(self._order)
@@ -159,6 +159,12 @@ class ElasticsearchReader(BatchReader):
 
     def _full(self) -> Iterator[Batch]:
         after = (self._state or {}).get("key")
+        if after is not None and (self._state or {}).get("by") != self._source.key_field:
+            raise FatalError(
+                f"the state resumes by '{(self._state or {}).get('by')}', and key_field is another one",
+                where=self.where,
+                hint="give it back, or delete the state and read the index from the start",
+            )
         filters = [] if self._order is None or after is None else [self._order.range(gt=after)]
         if self._order is not None and self._source.within is not None:
             low, high = self._source.within
@@ -173,14 +179,14 @@ class ElasticsearchReader(BatchReader):
             waiting = hits
         if waiting:
             yield self._batch(waiting, cut=False)
-        self._state = advance(self._state, 0, 0, complete=True, key=None)
+        self._state = advance(self._state, 0, 0, complete=True, key=None, by=None)
         yield Batch(pa.RecordBatch.from_pylist([], schema=self._schema), self._state)
 
     def _batch(self, hits: list[dict[str, Any]], *, cut: bool) -> Batch:
         rows = self._rows(hits)
         if not cut or self._order is None:
             return Batch(rows, None)
-        self._state = advance(self._state, 0, 0, key=self._value(hits[-1]))
+        self._state = advance(self._state, 0, 0, key=self._value(hits[-1]), by=self._order.field)
         return Batch(rows, self._state)
 
     # ---- incremental ----------------------------------------------------------------------------------------------

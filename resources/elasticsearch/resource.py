@@ -138,7 +138,7 @@ class ElasticsearchSource(Source):
         doc="The field by whose order a full refresh resumes: whole numbers, a date or a keyword.",
         example="id",
     )
-    incremental_field: str | None = option(
+    incremental_column: str | None = option(
         default=None, doc="Read only documents whose date here is new since the last run.", example="updated_at"
     )
     initial_value: str | None = option(
@@ -162,15 +162,15 @@ class ElasticsearchSource(Source):
     def __post_init__(self) -> None:
         if not self.index or _UNREADABLE.search(self.index):
             raise OptionError("index", f"'{self.index}' cannot be the name of an index", "write users, or logs-*")
-        if self.incremental_field is None:
+        if self.incremental_column is None:
             for name in ("initial_value", "lag"):
                 if getattr(self, name) is not None:
-                    raise OptionError(name, "it has no meaning without incremental_field", "add incremental_field")
+                    raise OptionError(name, "it has no meaning without incremental_column", "add incremental_column")
         elif self.lag is None:
             said = "an index does not say which documents are still on their way"
             raise OptionError("lag", said, "add lag: 5m, or whatever is longer than a document takes")
         elif self.key_field is not None:
-            raise OptionError("key_field", "it has no meaning with incremental_field", "leave it out")
+            raise OptionError("key_field", "it has no meaning with incremental_column", "leave it out")
         if self.keep_alive < timedelta(seconds=1):
             raise OptionError("keep_alive", "it is too short", "write a duration such as 10m")
 

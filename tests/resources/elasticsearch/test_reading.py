@@ -50,7 +50,7 @@ def source(place: Place, **options: Any) -> ElasticsearchSource:
 
 
 def growing(place: Place, **options: Any) -> ElasticsearchSource:
-    given = {"incremental_field": "at", "lag": timedelta(minutes=1), "columns": ("id",)}
+    given = {"incremental_column": "at", "lag": timedelta(minutes=1), "columns": ("id",)}
     return source(place, **{**given, **options})
 
 
@@ -139,6 +139,14 @@ def test_documents_of_equal_key_resume_after_every_batch(place: Place, field: st
         assert sorted(before + after) == list(range(40)), at
 
 
+def test_a_state_is_of_one_key(place: Place) -> None:
+    create(place)
+    put(place, {str(each): {"id": each, "score": each, "at": OLD} for each in range(9)})
+    batches, _ = read_all(source(place, key_field="id"), batch_rows=4)
+    with pytest.raises(FatalError, match="the state resumes by 'id', and key_field is another one"):
+        drain(source(place, key_field="at"), batches[0].state)
+
+
 def test_parts_share_one_view(place: Place) -> None:
     create(place)
     put(place, {str(each): {"id": each} for each in range(20)})
@@ -211,9 +219,9 @@ def test_more_ties_than_a_state_remembers_are_not_cut(place: Place) -> None:
 def test_only_a_date_and_a_lag_bound_what_is_new(place: Place) -> None:
     create(place)
     with pytest.raises(OptionError, match="still on their way"):
-        source(place, incremental_field="at")
+        source(place, incremental_column="at")
     with pytest.raises(SchemaError, match="only a date can be read incrementally"):
-        drain(growing(place, incremental_field="id"))
+        drain(growing(place, incremental_column="id"))
 
 
 # ---- columns and values ---------------------------------------------------------------------------------------------
