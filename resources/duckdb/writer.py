@@ -163,8 +163,8 @@ class DuckDBSession(Session):
     def _read(self, table: TableName, rows: pa.RecordBatch) -> dict[str, str]:
         """Returns the columns of texts that DuckDB reads as another type, and which."""
         texts = {field.name for field in rows.schema if is_text(field.type)}
-        columns = self.columns(table) or () if texts else ()
-        return {each.name: each.declared for each in columns if each.name in texts and each.declared in _READ}
+        columns = self.rows(f"DESCRIBE {self.qualified(table)}") if texts else []
+        return {str(each[0]): str(each[1]) for each in columns if each[0] in texts and each[1] in _READ}
 
     def _refuse_misread(self, read: Mapping[str, str]) -> None:
         """Finds the texts that DuckDB cannot read as their columns' type, while there is still time to name them."""

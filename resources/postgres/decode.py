@@ -54,6 +54,11 @@ def decode(schema: pa.Schema, block: bytes, count: int) -> tuple[pa.RecordBatch,
     return rows.filter(keep), rejections
 
 
+csv.field_size_limit(
+    2**31 - 1
+)  # a field is as long as the server's values are: the limit is the whole process's, and it stops at 128 KiB
+
+
 def last_texts(line: bytes, places: Sequence[int]) -> tuple[str, ...]:
     """Returns the server's own texts of some columns of one line."""
     cells = next(csv.reader(io.StringIO(line.decode(), newline="")))
