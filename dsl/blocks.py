@@ -13,6 +13,7 @@ from dsl.contracts.policies import (
     CircuitBreakerPolicy,
     DeadLetterPolicy,
     OnError,
+    OnRegression,
     Policies,
     RateLimit,
     RetryPolicy,
@@ -31,7 +32,9 @@ BLOCKS: dict[str, type] = {
     "dead_letter": DeadLetterPolicy,
     "checkpoint": CheckpointPolicy,
 }
-SINGLE: dict[str, type] = {"timeout": timedelta, "parallelism": int, "partitions": int, "poll": timedelta}
+SINGLE: dict[str, type] = {
+    "timeout": timedelta, "parallelism": int, "partitions": int, "poll": timedelta, "on_regression": OnRegression,
+}  # fmt: skip
 FALLBACK = "fallback"
 POLICY_KEYS = (*BLOCKS, *SINGLE, "on_error")
 

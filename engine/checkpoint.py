@@ -7,9 +7,10 @@ from datetime import datetime, timedelta
 from dsl.contracts.connectors import Committed, Token
 from dsl.contracts.errors import RegressionError
 from dsl.contracts.failpoints import Failpoint
+from dsl.contracts.policies import OnRegression
 from dsl.contracts.state import State
 from dsl.contracts.stores import Checkpoint
-from engine.context import OnRegression, RunContext
+from engine.context import RunContext
 from engine.events import Teller
 
 COPY_EVERY = timedelta(seconds=1)
@@ -55,7 +56,13 @@ class Copies:
         _COPIED.reach()
 
 
-def reconcile(token: Token, copy: Checkpoint | None, committed: Committed | None, context: RunContext) -> None:
+def reconcile(
+    token: Token,
+    copy: Checkpoint | None,
+    committed: Committed | None,
+    context: RunContext,
+    on_regression: OnRegression = OnRegression.FAIL,
+) -> None:
     """Compares the destination's token with the checkpoint, and mends the copy where the destination is ahead.
 
     The copy is the one from before the fence. A later one may be of a run that has taken the stream over since: this one
@@ -65,11 +72,11 @@ def reconcile(token: Token, copy: Checkpoint | None, committed: Committed | None
     restored, truncated or replaced, and going on would lose rows.
 
     Raises:
-        RegressionError: The destination is behind, and the context does not say to rewind.
+        RegressionError: The destination is behind, and the policy does not say to rewind.
     """
     known = 0 if copy is None else copy.epoch
     here = 0 if committed is None else committed.epoch
-    if here < known and context.on_regression is not OnRegression.REWIND:
+    if here < known and on_regression is not OnRegression.REWIND:
         raise _regression(token, here, known)
     if committed is None:
         if known:
@@ -89,5 +96,5 @@ def _regression(token: Token, here: int, known: int) -> RegressionError:
     return RegressionError(
         f"the destination is behind the checkpoint: {found}, the checkpoint says {known}",
         where=token.key,
-        hint="it was restored, truncated or replaced; read again from its token with `on_regression: rewind`",
+        hint="it was restored, truncated or replaced: restore it, or say `on_regression: rewind` at the destination to go on from its token",
     )

@@ -7,7 +7,6 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from enum import StrEnum
 from pathlib import Path
 
 from dsl.contracts.connectors import Clock, Destination
@@ -17,13 +16,6 @@ from dsl.contracts.secret import Secret
 from dsl.contracts.stores import BreakerStore, CheckpointStore, DeadLetterStore, Event, EventSink
 from engine.breaker import MemoryBreakers
 from engine.control import Control
-
-
-class OnRegression(StrEnum):
-    """What to do when the destination is behind the checkpoint's copy of its token."""
-
-    STOP = "stop"
-    REWIND = "rewind"
 
 
 class SystemClock:
@@ -84,7 +76,6 @@ class RunContext:
         reveal: Resolves a secret when an operator opens.
         dead_letter_destination: Where dead letters are written as rows, instead of `dead_letters`; opened once for each stage.
         breakers: The health of systems, shared by the stages.
-        on_regression: What to do when a destination is behind its checkpoint.
         preview_rows: Rows kept for the report.
         grace: How long a stage that should end may go on to reach its next batch boundary.
         progress: How often a stage tells how far it is, at most.
@@ -108,7 +99,6 @@ class RunContext:
     reveal: Callable[[Secret], str] = reveal_literal
     dead_letter_destination: Destination | None = None
     breakers: BreakerStore = field(default_factory=MemoryBreakers)
-    on_regression: OnRegression = OnRegression.STOP
     preview_rows: int = 10
     grace: timedelta = timedelta(seconds=5)
     progress: timedelta = timedelta(seconds=5)

@@ -12,7 +12,7 @@ from datetime import timedelta
 from dsl.contracts.errors import FencedError, HeadraceError, RetryableError
 from dsl.plan.physical import ExchangeScan, ExchangeWrite, PhysicalPlan, Stage
 from engine.channel import CancelledError
-from engine.context import OnRegression, RunContext, SilentEvents, SystemClock
+from engine.context import RunContext, SilentEvents, SystemClock
 from engine.control import Control, Wish
 from engine.events import Teller
 from engine.exchange import Collection, Consumer, collect
@@ -26,7 +26,6 @@ from engine.totals import Totals
 __all__ = [
     "Control",
     "NodeReport",
-    "OnRegression",
     "Reconciliation",
     "RunContext",
     "RunReport",

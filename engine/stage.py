@@ -117,7 +117,8 @@ class Attempt:
             writer = stack.enter_context(self.destination.open_writer(tree.root.schema, self.token))
             committed = writer.get_state()
         _FENCED.reach()
-        checkpoint.reconcile(self.token, copy, committed, self.context)
+        policies = self.stage.writer.policies
+        checkpoint.reconcile(self.token, copy, committed, self.context, policies.on_regression)
         _COMPARED.reach()
         committed = carried_over(self.stage, committed, self.token.key, self._teller)
         state, epoch = (None, 0) if committed is None else (committed.state, committed.epoch)

@@ -13,7 +13,7 @@ from dsl.codes import Code
 from dsl.contracts import errors
 from dsl.contracts.capabilities import Guarantee
 from dsl.contracts.connectors import ConnectorKind, Destination, Source
-from dsl.contracts.policies import OnError, Policies
+from dsl.contracts.policies import OnError, OnRegression, Policies
 from dsl.contracts.spec import spec_of
 from dsl.expressions.reference import OPERATORS, functions, types
 from dsl.lint import RULES
@@ -53,7 +53,7 @@ def index_page(kinds: Iterable[ConnectorKind]) -> str:
             " · ".join(f"[{title}]({name})" for title, name in _LANGUAGE),
             "## Connectors",
             _table(head, map(_summary, kinds)),
-            "What each pair of them promises: [Guarantees](guarantees.md).",
+            "What each pair of them promises: [Guarantees](guarantees.md). What becomes of SQL types at their edges: [Types](types.md).",
         ],
     )
 
@@ -132,10 +132,13 @@ def _workflow() -> Iterator[str]:
 
 def _plain_policies() -> Iterator[tuple[str, str]]:
     """Yields the blocks that are one value, with their defaults."""
-    words = " \\| ".join([*OnError, "{fallback: …, otherwise: …}"])
+    words = {
+        "on_error": " \\| ".join([*OnError, "{fallback: …, otherwise: …}"]),
+        "on_regression": " \\| ".join(OnRegression),
+    }
     for each in dataclasses.fields(Policies):
         if each.name not in BLOCKS:
-            key = f"`{each.name}`: {words}" if each.name == "on_error" else f"`{each.name}`"
+            key = f"`{each.name}`: {words[each.name]}" if each.name in words else f"`{each.name}`"
             default = duration(each.default) if isinstance(each.default, timedelta) else each.default
             yield key, "" if default is None else f"`{default}`"
 

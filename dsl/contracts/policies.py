@@ -18,6 +18,13 @@ class OnError(StrEnum):
     DLQ = "dlq"
 
 
+class OnRegression(StrEnum):
+    """What becomes of a load whose destination is behind the checkpoint: it was restored, truncated or replaced."""
+
+    FAIL = "fail"
+    REWIND = "rewind"
+
+
 @dataclass(frozen=True, kw_only=True)
 class RetryPolicy:
     """How often and how patiently a failed call is tried again (full jitter between tries)."""
@@ -104,6 +111,7 @@ class Policies:
     rate_limit: RateLimit | None = None
     circuit_breaker: CircuitBreakerPolicy | None = None
     on_error: OnError = OnError.FAIL
+    on_regression: OnRegression = OnRegression.FAIL
     dead_letter: DeadLetterPolicy = DeadLetterPolicy()
     checkpoint: CheckpointPolicy = CheckpointPolicy()
     parallelism: int = 1

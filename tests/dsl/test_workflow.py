@@ -10,7 +10,7 @@ import pytest
 
 from dsl.codes import Code
 from dsl.compile import Allow, CompiledWorkflow, compile_text, outline
-from dsl.contracts.policies import OnError
+from dsl.contracts.policies import OnError, OnRegression
 from dsl.contracts.secret import Secret
 from dsl.diagnostics import CompileError
 from dsl.plan.explain import explain
@@ -95,7 +95,7 @@ workflow:
   transformations:
     - {type: filter, on_error: drop, config: {condition: a = 1}}
     - {type: limit, on_error: fail, timeout: 1m, config: {rows: 1}}
-  destination: {type: lake, parallelism: 4}
+  destination: {type: lake, parallelism: 4, on_regression: rewind}
 """)
     source, kept, limited, lake = (each.policies for each in compiled.bound.nodes)
     assert (source.retry.max_attempts, source.retry.max_backoff) == (7, timedelta(seconds=5))
@@ -103,6 +103,7 @@ workflow:
     assert (source.on_error, kept.on_error, limited.on_error) == (OnError.DLQ, OnError.DROP, OnError.FAIL)
     assert (source.timeout, limited.timeout) == (timedelta(hours=1), timedelta(minutes=1))
     assert (source.parallelism, lake.parallelism) == (1, 4)
+    assert (source.on_regression, lake.on_regression) == (OnRegression.FAIL, OnRegression.REWIND)
     assert compiled.workflow.policies.retry.max_attempts == 3
 
 

@@ -14,11 +14,11 @@ from hypothesis import strategies as st
 
 from dsl.contracts.capabilities import WriteMode
 from dsl.contracts.errors import FatalError, FencedError, ReconciliationError, RegressionError
-from dsl.contracts.policies import OnError, Policies
+from dsl.contracts.policies import OnError, OnRegression, Policies
 from dsl.contracts.stores import Checkpoint, Event
 from dsl.plan.physical import PhysicalNode
 from engine.flow import part
-from engine.run import OnRegression, StageOutcome, run_stage
+from engine.run import StageOutcome, run_stage
 from tests.engine.fakes import (
     NOW,
     Checkpoints,
@@ -187,9 +187,27 @@ def test_destination_behind_stops_unless_told_to_rewind(home: Path) -> None:
     with pytest.raises(RegressionError, match="behind the checkpoint"):
         run_stage(stage(scan(tape), restored), context(home, checkpoints=checkpoints))
     restored.batches.clear()
-    rewinding = context(home, checkpoints=checkpoints, on_regression=OnRegression.REWIND)
-    run_stage(stage(scan(tape), restored), rewinding)
+    held = policies(on_regression=OnRegression.REWIND)
+    run_stage(stage(scan(tape), restored, held), context(home, checkpoints=checkpoints))
     assert restored.ids() == list(range(6))
+
+
+def test_rewinding_goes_on_from_the_token_of_the_restored_destination(home: Path) -> None:
+    """What was committed behind it is read again, what stands before it is not; the copy then follows."""
+    table, checkpoints = Table(), Checkpoints()
+    tape = Tape(numbers(6), batch=2, incremental=True)
+    ended = run_stage(stage(scan(tape), table, policies(epoch=2)), context(home, checkpoints=checkpoints))
+    assert ended is not None
+    early = Table()
+    run_stage(
+        stage(scan(Tape(numbers(2), batch=2, incremental=True)), early, policies(epoch=2)), context(home / "early")
+    )
+    held = policies(on_regression=OnRegression.REWIND)
+    run_stage(stage(scan(tape), early, held), context(home, checkpoints=checkpoints))
+    assert early.ids() == list(range(6))
+    copy = checkpoints.get("flow/sink/0")
+    assert copy is not None
+    assert copy.epoch == early.tokens["flow/sink/0"].epoch
 
 
 def test_the_copy_of_a_run_that_took_over_is_no_regression(home: Path) -> None:
