@@ -7,6 +7,7 @@ for it. When whoever started it is gone it ends; the runs go on.
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import signal
@@ -25,10 +26,18 @@ WARM = (
     "dagster._core.storage.runs.sqlite",
     "pandas",
     "pyarrow.compute",
+    "pyarrow.csv",
+    "pyarrow.pandas_compat",
+    "pyarrow.parquet",
     "sqlglot",
+    "upath.implementations.local",
+    "watchdog.observers.polling",
     "etl_defs.definitions",
     "engine.run",
+    "resources.file_reader",
+    "resources.file_writer",
     "resources.registry",
+    "resources.sql_writer",
 )
 """Imported before any run. DuckDB is not among them: it starts threads, which a fork would not have."""
 LOOK_SECONDS = 5.0
@@ -42,6 +51,7 @@ def main() -> None:
     with _without_threads():
         for name in WARM:
             import_module(name)
+    gc.freeze()  # a copy that looks for garbage among all this would make it its own, page by page
     asking = socket.socket(fileno=os.dup(sys.stdin.fileno()))
     asking.settimeout(LOOK_SECONDS)
     # What a worker of an operator prints goes where this process's output goes; nothing of it may reach the socket.

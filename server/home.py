@@ -27,6 +27,8 @@ run_queue:
 run_monitoring:
   enabled: true
   poll_interval_seconds: 10
+  # A run that died before it began holds no lease; it is given up after this.
+  start_timeout_seconds: 60
 # A run whose process died is started again and goes on from its checkpoint. One that failed is not: `retry` of its
 # workflow has already done what trying again can do.
 run_retries:

@@ -25,7 +25,7 @@ from etl_defs.warm_launcher import WarmRunLauncher
 from server.control import STOP, end
 from server.home import SETTINGS
 from tests.etl_defs.deployment import Deployment, wait_for
-from tests.etl_defs.workers import ROWS, arrived, created, ended, filled, found, launched, process_of, told
+from tests.etl_defs.workers import ROWS, arrived, created, ended, filled, found, launched, process_of, stopped, told
 
 COPY = """\
 workflow:
@@ -132,9 +132,8 @@ def test_the_death_of_a_run_is_seen(instance: DagsterInstance) -> None:
     assert isinstance(launcher, WarmRunLauncher)
     assert launcher.supports_check_run_worker_health
     pid = process_of(instance, run_id)
-    os.kill(pid, signal.SIGSTOP)
-    assert launcher.check_run_worker_health(found(instance, run_id)).status is WorkerStatus.RUNNING
-    os.kill(pid, signal.SIGKILL)
+    with stopped(pid):
+        assert launcher.check_run_worker_health(found(instance, run_id)).status is WorkerStatus.RUNNING
     wait_for(
         lambda: launcher.check_run_worker_health(found(instance, run_id)).status is WorkerStatus.FAILED,
         "that it is seen",
@@ -153,9 +152,9 @@ def test_where_the_system_tells_no_birth_the_number_must_do(tmp_path: Path, monk
 
 def test_a_run_that_is_canceled_before_it_begins(instance: DagsterInstance, tmp_path: Path) -> None:
     run_id = launched(instance)
-    os.kill(process_of(instance, run_id), signal.SIGSTOP)
-    assert found(instance, run_id).status is DagsterRunStatus.STARTING
-    assert instance.run_launcher.terminate(run_id)
+    with stopped(process_of(instance, run_id)):
+        assert found(instance, run_id).status is DagsterRunStatus.STARTING
+        assert instance.run_launcher.terminate(run_id)
     assert ended(instance, run_id).status is DagsterRunStatus.CANCELED
     assert not (tmp_path / "out").exists()
 

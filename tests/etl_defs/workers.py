@@ -8,7 +8,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
 from dagster import DagsterInstance, DagsterRun, DagsterRunStatus
@@ -111,6 +111,17 @@ def ended(instance: DagsterInstance, run_id: str) -> DagsterRun:
 def process_of(instance: DagsterInstance, run_id: str) -> int:
     """Returns the process that the warm launcher made for a run."""
     return int(found(instance, run_id).tags[TAG_WORKER].split("/")[1])
+
+
+@contextmanager
+def stopped(pid: int) -> Iterator[None]:
+    """Freezes a process, and kills it after the block."""
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
 
 
 def worker(
