@@ -96,5 +96,5 @@ def _regression(token: Token, here: int, known: int) -> RegressionError:
     return RegressionError(
         f"the destination is behind the checkpoint: {found}, the checkpoint says {known}",
         where=token.key,
-        hint="it was restored, truncated or replaced: restore it, or say `on_regression: rewind` at the destination to go on from its token",
+        hint="it was restored, truncated or replaced; to go on from its token, say `on_regression: rewind` at the destination",
     )
