@@ -164,7 +164,7 @@ ROWS: list[dict[str, Any]] = [
         "at": dt.datetime(1, 1, 1, tzinfo=UTC), "dict": "x", "j": '{"a":  1.50}', "u": UUID_TEXT, "long": "1" * 60,
     },
     {
-        "b": False, "i8": 127, "u64": 0, "i": 2**63 - 1, "f32": math.inf, "f": -0.0,
+        "b": False, "i8": 127, "u64": 0, "i": 2**63 - 1, "f32": math.inf, "f": 0.0,
         "d": Decimal("-9999999999999999999999999999.9999999999"), "n": Decimal(-1), "s": "007", "x": b"",
         "day": dt.date(9999, 12, 31), "t": dt.time(0), "ts": dt.datetime(1, 1, 1),  # noqa: DTZ001 - no zone
         "at": dt.datetime(2024, 1, 1, tzinfo=UTC), "dict": "", "j": "1e400", "u": "", "long": "-0.5",
@@ -210,6 +210,8 @@ def test_nested_values_become_json(connection: SQLiteConnection, query: Query) -
     ("kind", "value", "reason"),
     [
         (pa.float64(), math.nan, "NaN, which SQLite turns into NULL"),
+        (pa.float64(), -0.0, "-0.0, which SQLite turns into 0.0"),
+        (pa.float32(), -0.0, "-0.0, which SQLite turns into 0.0"),
         (pa.timestamp("us"), 253402300800000000, "outside of the years 1 to 9999"),
         (pa.timestamp("us", "UTC"), -62135596800000001, "outside of the years 1 to 9999"),
         (pa.timestamp("ns"), 1, "cannot hold"),
