@@ -17,9 +17,9 @@ from dsl.contracts.errors import RejectedRows, SchemaError
 from dsl.contracts.rows import Rejection, WriteStats
 from dsl.contracts.state import State
 from resources.delta.client import TableStore
-from resources.delta.spool import Spool
 from resources.delta.token import StreamToken
 from resources.delta.types import fitted, stored
+from resources.row_spool import Spool
 from resources.sql import SchemaEvolution
 
 if TYPE_CHECKING:

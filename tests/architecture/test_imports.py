@@ -10,6 +10,7 @@ DRIVERS = {
     "boto3": ("resources/s3/",),
     "botocore": ("resources/s3/",),
     "confluent_kafka": ("resources/kafka/",),
+    "pyiceberg": ("resources/iceberg/",),
     "google": ("resources/gcs/", "resources/kafka/"),
     "zeep": ("resources/soap/",),
     "lxml": ("resources/soap/",),  # comes with its driver

@@ -1,4 +1,4 @@
-"""The rows of one epoch on the local disk until their commit, and the last of each key among them; knows no table."""
+"""The rows of one epoch on the local disk until their commit, and the last of each key among them; knows no system and no table."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Spool:
     def add(self, rows: pa.RecordBatch) -> None:
         """Adds a batch."""
         if self._writer is None:
-            self._file = tempfile.TemporaryFile(prefix="headrace-delta-")  # noqa: SIM115 - `close` removes it
+            self._file = tempfile.TemporaryFile(prefix="headrace-rows-")  # noqa: SIM115 - `close` removes it
             self._writer = pa.ipc.new_stream(
                 self._file, self.schema, options=pa.ipc.IpcWriteOptions(compression="zstd")
             )
