@@ -47,20 +47,26 @@ def refuse_beyond_calendar(column: Any, name: str, where: str) -> None:
 
     Neither Arrow nor Python has a text for them: what they print instead is another time. Raises as `refuse` does.
     """
+    if pa.types.is_time(column.type):
+        refuse(beyond_calendar(column), f"column '{name}' is no time between 00:00 and 24:00", where)
+    elif pa.types.is_date32(column.type) or pa.types.is_timestamp(column.type):
+        refuse(beyond_calendar(column), f"column '{name}' lies outside of the years 1 to 9999", where)
+
+
+def beyond_calendar(column: Any) -> Any:
+    """Returns which dates or timestamps lie outside of the years 1 to 9999, or times outside of their day."""
     kind = column.type
+    narrow = pa.types.is_date32(kind) or pa.types.is_time32(kind)
+    counts = pc.cast(pc.cast(column, pa.int32() if narrow else pa.int64()), pa.int64())
     if pa.types.is_time(kind):
-        counts = pc.cast(pc.cast(column, pa.int32() if kind.bit_width == 32 else pa.int64()), pa.int64())
-        refuse(_outside(counts, 0, _A_DAY[kind.unit]), f"column '{name}' is no time between 00:00 and 24:00", where)
-    elif pa.types.is_date32(kind):
-        counts = pc.cast(pc.cast(column, pa.int32()), pa.int64())
-        refuse(_outside(counts, _FIRST_DAY, _LAST_DAY + 1), _BEYOND.format(name), where)
-    elif pa.types.is_timestamp(kind) and kind.unit != "ns":  # 64 bits of nanoseconds end in 2262
-        day = _A_DAY[kind.unit]
-        counts = pc.cast(column, pa.int64())
-        refuse(_outside(counts, _FIRST_DAY * day, (_LAST_DAY + 1) * day), _BEYOND.format(name), where)
-
-
-_BEYOND: Final = "column '{}' lies outside of the years 1 to 9999"
+        return _outside(counts, 0, _A_DAY[kind.unit])
+    if not narrow and kind == pa.date64():
+        return _outside(counts, _FIRST_DAY * _A_DAY["ms"], (_LAST_DAY + 1) * _A_DAY["ms"])
+    if narrow:
+        return _outside(counts, _FIRST_DAY, _LAST_DAY + 1)
+    if kind.unit == "ns":  # 64 bits of them end in 2262
+        return pc.and_(column.is_valid(), pa.scalar(False))
+    return _outside(counts, _FIRST_DAY * _A_DAY[kind.unit], (_LAST_DAY + 1) * _A_DAY[kind.unit])
 
 
 def _outside(counts: Any, first: int, end: int) -> Any:

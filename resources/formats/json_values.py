@@ -21,6 +21,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from dsl.contracts.state import Json
+from resources.sql_refusals import beyond_calendar
 
 # What Arrow converts exactly by itself, for speed.
 _AS_THEY_ARE: dict[str, frozenset[type]] = {
@@ -139,7 +140,7 @@ def _plain_to_json(column: Any) -> list[Json]:
     if pa.types.is_date(kind):
         return _iso_or_ticks(column, column.cast(pa.string()))
     if pa.types.is_time(kind):
-        return _listed(column.cast(pa.string()))
+        return _iso_or_ticks(column, column.cast(pa.string()))
     if pa.types.is_duration(kind):
         return _listed(column.cast(pa.int64()))
     if _is_bytes(kind):
@@ -173,11 +174,11 @@ def _timestamps_to_json(column: Any) -> list[Json]:
 
 
 def _iso_or_ticks(column: Any, texts: Any) -> list[Json]:
-    """Returns ISO 8601 texts; a year that ISO 8601 has no four digits for is given as the number that Arrow holds."""
+    """Returns ISO 8601 texts; one beyond the years 1 to 9999, or its day, is given as the number that Arrow holds."""
     found: list[Json] = texts.to_pylist()
-    width = pa.int32() if pa.types.is_date32(column.type) else pa.int64()
-    for at, text in enumerate(found):
-        if isinstance(text, str) and text[4] != "-":
+    width = pa.int32() if pa.types.is_date32(column.type) or pa.types.is_time32(column.type) else pa.int64()
+    for at, beyond in enumerate(beyond_calendar(column).to_pylist()):
+        if beyond:
             found[at] = column[at].cast(width).as_py()
     return found
 
@@ -324,6 +325,8 @@ def _time(kind: pa.DataType) -> Callable[[Any], Any]:
     scale: int = {"s": 0, "ms": 3, "us": 6, "ns": 9}[unit]
 
     def convert(value: Any) -> int:
+        if isinstance(value, int) and not isinstance(value, bool):
+            return value  # of a time that no clock shows
         whole, _, part = str(_expect(value, str)).partition(".")
         at = dt.time.fromisoformat(whole)
         if part and (not part.isdigit() or part[scale:].strip("0")):

@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from dsl.contracts.errors import RejectedRows, SchemaError
-from resources.sql_refusals import refuse, refuse_minus_zero
+from resources.sql_refusals import refuse, refuse_beyond_calendar, refuse_minus_zero
 from resources.sql_types import (
     DECIMAL,
     INSTANT,
@@ -236,6 +236,7 @@ def encode(column: pa.Array[Any], name: str, where: str) -> list[Any]:
     wanted = plain(kind)
     if wanted not in _WIDTHS:
         raise RejectedRows(f"column '{name}' is {kind}, which SQLite cannot hold", where=where)
+    refuse_beyond_calendar(column, name, where)
     try:
         texts: Any = pc.cast(pc.cast(column, wanted, safe=True), pa.string())
     except pa.ArrowInvalid as error:

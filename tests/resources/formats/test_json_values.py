@@ -107,3 +107,23 @@ def test_rows_without_columns() -> None:
     rows = from_rows([{}, {}], pa.schema([]))
     assert rows.num_rows == 2
     assert to_lines(rows) == ["{}", "{}"]
+
+
+@pytest.mark.parametrize(
+    ("kind", "value"),
+    [
+        (pa.timestamp("us"), 2_070_007_833_600_000_000),
+        (pa.timestamp("us", "UTC"), 9_089_363_246_400_000_000),
+        (pa.timestamp("s"), -62_135_596_801),
+        (pa.date32(), 2**31 - 1),
+        (pa.time64("us"), 86_400_000_000),
+        (pa.time64("us"), -1),
+    ],
+)
+def test_a_time_that_no_text_says_is_a_number(kind: pa.DataType, value: int) -> None:
+    """Arrow prints the year 67565 as 2029, and 24:00 as out of range."""
+    width = pa.int32() if kind == pa.date32() else pa.int64()
+    column = pa.array([value, None], width).cast(kind)
+    written = to_json(column)
+    assert written == [value, None]
+    assert from_json(written, kind).equals(column)
