@@ -209,7 +209,7 @@ def test_a_stream_is_kept_alive_until_it_is_stopped(
     filled(tmp_path)
     _write(deployment, STREAM.replace("FOLDER", str(tmp_path)))
     first = _asked_for(instance, "stream:alive:first")
-    wait_for(lambda: _brought(tmp_path) == ROWS, "that the rows are there")
+    _until_brought(instance, first, tmp_path, ROWS)
     assert _looked(instance) == [], "it runs"
     os.kill(process_of(instance, first), signal.SIGKILL)
     with closing(sqlite3.connect(tmp_path / "in.db")) as database, database:
@@ -219,13 +219,21 @@ def test_a_stream_is_kept_alive_until_it_is_stopped(
     instance.report_run_failed(found(instance, first), "as the daemon says then")
     assert found(instance, first).tags[WILL_RETRY_TAG] == "false", "the sensor starts it again, nobody else"
     second = _asked_for(instance, f"stream:alive:{first}")
-    wait_for(lambda: _brought(tmp_path) == ROWS + 1, "that it goes on")
+    _until_brought(instance, second, tmp_path, ROWS + 1)
     assert set(arrived(tmp_path).values()) == {1}
     assert end(instance, [found(instance, second)], STOP, lambda _: None) == []
     assert found(instance, second).status is DagsterRunStatus.CANCELED
     assert _looked(instance) == [], "it was stopped"
     hold(instance, "stream", "ann")
     assert _looked(instance) == []
+
+
+def _until_brought(instance: DagsterInstance, run_id: str, folder: Path, rows: int) -> None:
+    def brought() -> bool:
+        assert found(instance, run_id).status is not DagsterRunStatus.FAILURE, told(instance, run_id)
+        return _brought(folder) == rows
+
+    wait_for(brought, f"the arrival of {rows} rows")
 
 
 def _brought(folder: Path) -> int:
