@@ -48,7 +48,7 @@ def connect(connection: IcebergConnection, where: str) -> Catalog:
         found["warehouse"] = connection.warehouse
     kind = "rest" if connection.rest else "sql"
     with told(where):
-        return load_catalog("headrace", **{**given, **found, "type": kind, "uri": connection.uri})
+        return load_catalog(connection.catalog, **{**given, **found, "type": kind, "uri": connection.uri})
 
 
 def reach(connection: IcebergConnection) -> str:

@@ -30,6 +30,10 @@ class IcebergConnection(Connection):
     warehouse: str | None = option(
         default=None, doc="Where new tables lie (a SQL catalog needs it), or the name of a warehouse of the service."
     )
+    catalog: str = option(
+        default="default",
+        doc="The catalog's name: a SQL database may hold several, and tables of one are not in another.",
+    )
     token: Secret | None = option(default=None, doc="A bearer token of the service.", example="${CATALOG_TOKEN}")
     credential: Secret | None = option(default=None, doc="`id:secret` of an OAuth2 client of the service.")
     properties: dict[str, str] = option(
@@ -116,7 +120,8 @@ class IcebergDestination(Destination):
     @property
     def physical_name(self) -> tuple[str, ...]:
         found = urlsplit(self.connection.uri)
-        place = (found.netloc, *found.path.split("/"), self.connection.warehouse if self.connection.rest else None)
+        held = self.connection.warehouse if self.connection.rest else self.connection.catalog
+        place = (found.netloc, *found.path.split("/"), held)
         return ("iceberg", *(each for each in place if each), *self.table.split("."))
 
     @property

@@ -30,7 +30,7 @@ class Place:
         )
 
     def rows(self) -> list[dict[str, Any]]:
-        catalog = load_catalog("headrace", type="sql", **self.given)
+        catalog = load_catalog("default", type="sql", **self.given)
         with contextlib.closing(catalog):
             try:
                 found: Any = catalog.load_table("ns.t").scan().to_arrow()

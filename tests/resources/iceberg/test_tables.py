@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import datetime as dt
 import decimal
 from collections.abc import Callable
@@ -38,7 +39,7 @@ def load(destination: IcebergDestination, rows: pa.RecordBatch, epoch: int, *, f
 
 
 def opened(connection: IcebergConnection) -> Any:
-    catalog = load_catalog("headrace", type="sql", uri=connection.uri, warehouse=connection.warehouse)
+    catalog = load_catalog("default", type="sql", uri=connection.uri, warehouse=connection.warehouse)
     return catalog.load_table("ns.t")
 
 
@@ -174,6 +175,14 @@ def test_dying_around_a_commit_leaves_each_row_once(connection: IcebergConnectio
             again.write(sample(5, 5))
             again.commit(2, {"v": 1, "epoch": 2}, final=True)
     assert sorted(row["id"] for row in stored(connection)) == list(range(10))
+
+
+def test_a_database_may_hold_several_catalogs(connection: IcebergConnection) -> None:
+    load(table(connection), one(id=pa.array([1])), 1)
+    other = dataclasses.replace(connection, catalog="other", warehouse=f"{connection.warehouse}-2")
+    load(table(other), one(id=pa.array([2])), 1)
+    assert [row["id"] for row in stored(connection)] == [1]
+    assert table(connection).physical_name != table(other).physical_name
 
 
 def test_options_that_do_not_fit() -> None:
