@@ -219,11 +219,20 @@ def preview(rows: pa.Table, hidden: frozenset[str] = frozenset()) -> str:
     """Returns the first rows as a Markdown table, cells shortened, secrets hidden."""
     names = rows.column_names[:COLUMNS]
     lines = [_line(names), _line(["---"] * len(names))]
-    held = rows.select(names).slice(0, ROWS).to_pylist()
-    lines += [_line([_cell(name, row[name], hidden) for name in names]) for row in held]
+    held = rows.select(names).slice(0, ROWS)
+    shown = ([_cell(name, _plain(held.column(name)[row]), hidden) for name in names] for row in range(held.num_rows))
+    lines += map(_line, shown)
     if rows.num_columns > COLUMNS:
         lines.append(f"\n{rows.num_columns - COLUMNS} more columns are not shown.")
     return "\n".join(lines)
+
+
+def _plain(scalar: Any) -> object:
+    """Returns a value as Python has it, or Arrow's number where Python has none: the year 12000, a nanosecond."""
+    try:
+        return scalar.as_py()
+    except (ArithmeticError, ValueError):
+        return str(getattr(scalar, "value", "…"))
 
 
 def _line(cells: list[str]) -> str:

@@ -128,3 +128,8 @@ def test_a_materialization_counts_rows_with_a_fallback() -> None:
     assert found["rows_with_fallback"].value == 15
     assert found["fallbacks"].value == {"ask/stale_cache": 12, "ask/default": 3}
     assert "fallbacks" not in metadata_of(report_of(), destination)
+
+
+def test_a_preview_shows_dates_that_python_has_not() -> None:
+    days = pa.array([0, 2**31 - 1], pa.int32()).cast(pa.date32())
+    assert preview(pa.table({"d": days})).splitlines()[2:] == ['| "1970-01-01" |', "| 2147483647 |"]
