@@ -24,6 +24,7 @@ _FAR_DAYS: dict[str, Meaning] = {
     "year_0": Day(0, 12, 31), "year_0_leap": Day(0, 2, 29), "year_minus_1": Day(-1, 1, 1), "4713_bc": Day(-4712, 1, 1),
     "year_10000": Day(10_000, 1, 1), "year_99999": Day(99_999, 12, 31), "year_5874897": Day(5_874_897, 12, 31),
     "year_290000": Day(290_000, 6, 15),
+    "year_67560": Day(67_560, 3, 4),
 }  # fmt: skip
 
 
