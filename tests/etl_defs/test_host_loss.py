@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import sqlite3
 import sys
@@ -33,7 +34,7 @@ workflow:
   mode: stream
   poll: 100ms
   checkpoint: {period: 100ms}
-  source: {type: sqlite, config: {path: FOLDER/in.db, table: a, incremental_column: id}}
+  source: {type: sqlite, config: {path: FOLDER/fed.db, table: a, incremental_column: id}}
   destination: {type: sqlite, config: {path: FOLDER/stream.db, table: t}}
 """
 
@@ -93,6 +94,7 @@ class Served:
 def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     folder = tmp_path_factory.mktemp("served")
     copy = filled(folder, "rate_limit: {rows: 60, per: 1s}").replace("rows: 200", "rows: 100")
+    shutil.copyfile(folder / "in.db", folder / "fed.db")
     names = ("worker", "host", "ended")
     texts = {f"{each}.yaml": copy.replace("copy", each).replace("out.db", f"{each}.db") for each in names}
     deployment = Deployment(folder, {**texts, "stream.yaml": STREAM.replace("FOLDER", str(folder))})
@@ -165,7 +167,7 @@ def test_the_button_of_the_ui_ends_a_run_at_a_batch(served: Served) -> None:
 
 
 def _add(folder: Path, number: int) -> None:
-    with closing(sqlite3.connect(folder / "in.db", timeout=60)) as database, database:
+    with closing(sqlite3.connect(folder / "fed.db", timeout=60)) as database, database:
         database.execute("INSERT INTO a VALUES (?)", [number])
 
 
