@@ -72,8 +72,8 @@ def guarantees_page(kinds: Iterable[ConnectorKind]) -> str:
             ),
             _table(("from / to", *(f"`{each.kind}`" for each in targets)), rows),
             (
-                "A source that cannot be read again from a state makes every pair `at_least_once`: its rows may come twice, which an upsert absorbs. "
-                "With a key: `write_mode: upsert`."
+                "A source that cannot be read again from a state makes every pair `at_least_once`: its rows may come twice, "
+                "which an upsert absorbs. With a key: `write_mode: upsert`."
             ),
         ],
     )
