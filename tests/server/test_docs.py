@@ -18,7 +18,7 @@ from dsl.processors import PROCESSORS
 from resources.registry import InstalledCatalog
 from server.cli.main import COMMANDS, cli
 from server.docs import ROOT as REFERENCE
-from server.docs import reference_pages
+from server.docs import MEASURED, reference_pages
 from tests.kit.process import ROOT
 from tests.server.documents import PAGES, blocks, blocks_of, command_lines
 
@@ -86,7 +86,7 @@ def test_every_yaml_block_compiles(text: str) -> None:
 def test_the_reference_is_what_the_specs_say() -> None:
     pages = dict(reference_pages())
     written = {str(each.relative_to(REFERENCE)) for each in REFERENCE.rglob("*.md")}
-    assert written == set(pages), "run `make docs`"
+    assert written - MEASURED == set(pages), "run `make docs`"
     behind = [name for name, text in pages.items() if (REFERENCE / name).read_text(encoding="utf-8") != text]
     assert not behind, "run `make docs`"
 
