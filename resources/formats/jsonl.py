@@ -335,6 +335,7 @@ def _pruned(value: Any, kind: Any) -> Any:
 
 
 def schema_of(rows: Sequence[dict[str, Any]]) -> pa.Schema:
+    """Returns the narrowest schema that holds every row."""
     kind: Any = _type_of(rows)
     return pa.schema([kind.field(each) for each in range(kind.num_fields)])
 

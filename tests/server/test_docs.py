@@ -17,8 +17,8 @@ from dsl.lint import lint
 from dsl.processors import PROCESSORS
 from resources.registry import InstalledCatalog
 from server.cli.main import COMMANDS, cli
-from server.docs import ROOT as REFERENCE
 from server.docs import MEASURED, reference_pages
+from server.docs import ROOT as REFERENCE
 from tests.kit.process import ROOT
 from tests.server.documents import PAGES, blocks, blocks_of, command_lines
 

@@ -27,6 +27,10 @@ CATALOG = InstalledCatalog()
 TESTS = ROOT / "tests" / "resources"
 WAIVED: Mapping[tuple[str, str], str] = {
     ("kafka", "MergeSuite"): "a topic keeps the changes themselves, under their keys: no table is there to compare",
+    (
+        "redis",
+        "MergeSuite",
+    ): "keys are set and deleted one by one, by a reader that tells which: no table is there to compare",
 }
 """(connector, suite) with the reason why it inherits none; one that is not needed any more fails."""
 _SECRET = re.compile(r"password|passphrase|secret|token$|access_key|private_key|account_key|api_key")
