@@ -18,6 +18,7 @@ from dsl.plan.logical import Lineage, Load, LogicalNode, LogicalPlan, Process, R
 from dsl.processors import PROCESSORS
 from dsl.processors.changes import admit, carried, hidden, log_of
 from dsl.processors.columns import arriving_schema, split
+from dsl.processors.folders import ADDED, folders_of
 from dsl.processors.kind import ProcessorKind
 from dsl.processors.ordering import check_path
 from dsl.processors.step import Planned, Relation, Step
@@ -188,12 +189,12 @@ class _Walk:
         return union_id
 
     def _load_one(self, node: BoundNode, load_id: str, feeder: str, destination: Destination) -> None:
-        before = self.planned[feeder]
-        self._check_keys(node, hidden(Relation(feeder, before.schema)), destination)
+        self._check_keys(node, hidden(Relation(feeder, self.planned[feeder].schema)), destination)
         self._check_target(node, destination)
         if feeder in self.tells:
             feeder = self._changes(node, load_id, feeder, destination)
-            before = self.planned[feeder]
+        feeder = self._folders(node, load_id, feeder, destination)
+        before = self.planned[feeder]
         self.planned[load_id] = Load(
             load_id,
             (feeder,),
@@ -217,6 +218,19 @@ class _Walk:
             reads=done.reads,
         )  # fmt: skip
         return log_id
+
+    def _folders(self, node: BoundNode, load_id: str, feeder: str, destination: Destination) -> str:
+        """Returns what feeds a destination: its rows with their folder, where values choose it."""
+        step = Step(node, (self._relation(feeder, sql=True),), self.found)
+        done = folders_of(step, destination)
+        if done is None:
+            return feeder
+        added = f"{load_id}{ADDED}"
+        self.planned[added] = Transform(
+            added, (feeder,), done.schema, done.lineage, node.policies, kind="folders", sql=done.sql, total=done.total,
+            uses_now=done.uses_now, reads=done.reads,
+        )  # fmt: skip
+        return added
 
     def _check_keys(self, node: BoundNode, relation: Relation, destination: Destination) -> None:
         step = Step(node, (relation,), self.found)

@@ -96,6 +96,9 @@ def rest_of(
     Raises:
         FatalError: The rows cannot take this way; says why and what to do instead.
     """
+    if any(each.id == refused.entry and _adds_folders(each) for each in compiled.logical.nodes):
+        plan = _through_folders(compiled.logical, refused, feed(""))
+        return _each(plan, refused, feed)
     node = next((each for each in compiled.bound.nodes if each.name == refused.entry), None)
     if node is None:
         raise _refusal(
@@ -108,6 +111,14 @@ def rest_of(
     else:
         plan = _checked(compiled, node, refused, feed(""), nothing)
         _refuse_blocking(plan, refused)
+    return _each(plan, refused, feed)
+
+
+def _adds_folders(node: LogicalNode) -> bool:
+    return isinstance(node, Transform) and node.kind == "folders"
+
+
+def _each(plan: LogicalPlan, refused: Refused, feed: Callable[[str], Source]) -> tuple[Rest, ...]:
     loads = _targets(plan, refused)
     for each in loads:
         _refuse_overwrite(each, refused)
@@ -120,6 +131,14 @@ def _into(typed: LogicalPlan, refused: Refused, source: Source) -> LogicalPlan:
     read = Read(FEED, (), refused.schema, _own_lineage(refused.schema), source=source)
     fed = [replace(each, schema=refused.schema, lineage=read.lineage) for each in loads]
     return LogicalPlan(typed.workflow, (read, *(replace(each, inputs=(FEED,)) for each in fed)))
+
+
+def _through_folders(typed: LogicalPlan, refused: Refused, source: Source) -> LogicalPlan:
+    """The plan for rows whose folder could not be computed: they have the form in which they came to that step."""
+    read = Read(FEED, (), refused.schema, _own_lineage(refused.schema), source=source)
+    step = typed.node(refused.entry)
+    loads = [each for each in typed.nodes if isinstance(each, Load) and each.inputs == (step.id,)]
+    return LogicalPlan(typed.workflow, (read, replace(step, inputs=(FEED,)), *loads))
 
 
 def _own_lineage(schema: pa.Schema) -> dict[str, tuple[tuple[str, str], ...]]:

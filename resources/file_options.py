@@ -37,6 +37,7 @@ from dsl.contracts.connectors import (
     Token,
 )
 from dsl.contracts.errors import HeadraceError
+from dsl.contracts.folders import divided
 from dsl.contracts.spec import OptionError, option
 from dsl.contracts.state import Json, State
 from resources.file_paths import PathPattern, check_path, is_hidden
@@ -185,13 +186,19 @@ class StoreDestination(Destination):
     after which the files appear one by one, each whole. A crash in between is finished by the next opening. Whoever lists
     the folder never sees a row that was not committed. An overwrite gathers unseen files over all its epochs; after its
     final commit the new files appear and then the old ones go: a listing made in that moment may hold both, never neither.
+
+    Values may choose folders: `path: orders/date={{ day }}/region={{ region }}` holds expressions over the row, and each distinct
+    value gets files of its own, committed by the same entry. Values are percent-encoded, so that none leads elsewhere; NULL and the
+    empty text are `__HIVE_DEFAULT_PARTITION__`. The columns stay in the files. A row whose folder has a name that is too long is refused.
     """
 
     capabilities: ClassVar[DestinationCapabilities] = exactly_once(Proof.REAL)
 
     connection: StoreConnection
     path: str = option(
-        doc="The folder to write into; each of several inputs gets its own below.", example="lake/orders"
+        doc="The folder to write into; each of several inputs gets its own below. Values may choose folders below it.",
+        example="lake/orders/date={{ day }}",
+        template="path",
     )
     format: Format = option(default=Format.PARQUET, doc="How rows are written.")
     compression: Compression = option(
@@ -204,35 +211,48 @@ class StoreDestination(Destination):
         default=256 * 2**20, doc="A file that has grown to this size is ended, and the next begun.", unit="size"
     )
     file_rows: int | None = option(default=None, doc="The same for its rows; no limit if absent.", advanced=True)
+    open_files: int = option(
+        default=100,
+        doc="Files that are written at a time where values choose the folder; beyond it the one that waited longest is ended.",
+        advanced=True,
+    )
     schema_evolution: SchemaEvolution = option(
         default=SchemaEvolution.EVOLVE, doc="Take new columns and wider types as rows bring them, or refuse them."
     )
 
     def __post_init__(self) -> None:
-        check_path(self.path, pattern=False)
+        fixed, folders = divided(self.path)
+        if folders and not fixed:
+            raise OptionError("path", "values may not choose the first folder", "write one out: orders/date={{ day }}")
+        check_path(fixed, pattern=False)
         if self.write_mode not in self.capabilities.write_modes:
             raise OptionError(
                 "write_mode", f"files have no keys: '{self.write_mode}' is not possible", "append or overwrite"
             )
         if self.file_bytes < 1 or (self.file_rows is not None and self.file_rows < 1):
             raise OptionError("file_bytes" if self.file_bytes < 1 else "file_rows", "is less than 1", "leave it out")
+        if self.open_files < 1:
+            raise OptionError("open_files", "is less than 1", "leave it out")
         check_writing(self.format, self.compression, self.csv)
 
     @property
     def physical_name(self) -> tuple[str, ...]:
-        return self.connection.key_of(*PathPattern(self.path).place)
+        return self.connection.key_of(*PathPattern(divided(self.path)[0]).place)
 
     def open_writer(self, schema: pa.Schema, token: Token) -> BatchWriter:
         return FileWriter(self.connection.open_store(create=True), self.writing, schema, token)
 
     def for_input(self, name: str) -> Destination:
-        return dataclasses.replace(self, path=f"{self.path.removesuffix('/')}/{name}")
+        fixed, folders = divided(self.path)
+        return dataclasses.replace(self, path="/".join([fixed, name, *([folders] if folders else [])]))
 
     @property
     def writing(self) -> Writing:
         """What the shared writer needs to know."""
         return Writing(
-            path=self.path.removesuffix("/"),
+            path=divided(self.path)[0],
+            folders=divided(self.path)[1],
+            open_files=self.open_files,
             format=self.format,
             compression=self.compression,
             csv=self.csv,

@@ -19,10 +19,12 @@ import pyarrow as pa
 from dsl.contracts.connectors import BatchWriter, Committed, Token
 from dsl.contracts.errors import FatalError, FencedError, HeadraceError, RejectedRows, SchemaError
 from dsl.contracts.failpoints import Failpoint
+from dsl.contracts.folders import FOLDER, shape_of
 from dsl.contracts.rows import Rejection, WriteStats
 from dsl.contracts.state import State
+from resources.file_folders import by_folder, fault_of_folder, without_folder
 from resources.file_log import Commit, Part, StreamLog, parts_of
-from resources.file_parts import OpenParts
+from resources.file_parts import Bounds, OpenParts
 from resources.file_paths import is_hidden
 from resources.formats.codecs import encoder
 from resources.formats.options import (
@@ -54,6 +56,8 @@ class Writing:
 
     Attributes:
         path: The folder.
+        folders: The folders below it that values choose, as a template; "" for none.
+        open_files: How many files are written at a time where they do.
         format: Of the files.
         compression: Of whole files.
         csv: Options of CSV.
@@ -66,6 +70,8 @@ class Writing:
     """
 
     path: str
+    folders: str = ""
+    open_files: int = 100
     format: Format = Format.PARQUET
     compression: Compression = Compression.NONE
     csv: CsvOptions = field(default_factory=CsvOptions)
@@ -104,7 +110,8 @@ class FileWriter(BatchWriter):
         self._where = f"{store.place}/{writing.path}"
         self._broken = False
         try:
-            self._check_format(schema)
+            own = self._own(schema)
+            self._check_format(own)
             if writing.overwrite:
                 self._check_foreign()
             self._log = StreamLog(store, writing.path, token)
@@ -113,8 +120,9 @@ class FileWriter(BatchWriter):
             self._committed = self._log.committed()
             self._gathered = self._recover(newest)
             recorded = newest if not writing.overwrite or self._gathered else None
-            self._schema = self._agreed(schema, recorded)
-            self._parts = OpenParts(store, writing.options, writing.file_bytes, writing.file_rows, self._key_of)
+            self._schema = self._agreed(own, recorded)
+            bounds = Bounds(writing.file_bytes, writing.file_rows, writing.open_files)
+            self._parts = OpenParts(store, writing.options, bounds, self._key_of, writing.path)
         except BaseException:
             store.close()
             raise
@@ -123,18 +131,38 @@ class FileWriter(BatchWriter):
         return self._committed
 
     def write(self, rows: pa.RecordBatch) -> Sequence[Rejection]:
-        if rows.num_rows:
-            ready = self._conformed(rows)
-            self._guard()
-            self._broken = True
-            try:
-                with self._owning():
-                    self._parts.write(ready)
-            except RejectedRows:
-                self._broken = False
-                raise
+        if not self._writing.folders:
+            self._add(rows)
+            return ()
+        return [each for folder, some in by_folder(rows) for each in self._add_to(folder, some)]
+
+    def _add(self, rows: pa.RecordBatch, folder: str = "") -> None:
+        if not rows.num_rows:
+            return
+        ready = self._conformed(rows)
+        self._guard()
+        self._broken = True
+        try:
+            with self._owning():
+                self._parts.write(ready, folder)
+        except RejectedRows:
             self._broken = False
-        return ()
+            raise
+        self._broken = False
+
+    def _add_to(self, folder: str, rows: pa.RecordBatch) -> list[Rejection]:
+        """Adds rows of one folder; finds those that cannot be added by itself, for rows of other folders have been added."""
+        if why := fault_of_folder(self._writing.path, folder):
+            said = f"its folder '{folder[:200]}' cannot be: {why}"
+            return [Rejection(rows.slice(at, 1), said, "folder", "") for at in range(rows.num_rows)]
+        try:
+            self._add(without_folder(rows), folder)
+        except RejectedRows as error:
+            if rows.num_rows == 1:
+                return [Rejection(rows, error.message, "value", "")]
+            half = rows.num_rows // 2
+            return [*self._add_to(folder, rows.slice(0, half)), *self._add_to(folder, rows.slice(half))]
+        return []
 
     def commit(self, epoch: int, state: State, *, final: bool = False) -> WriteStats:
         self._guard()
@@ -199,13 +227,14 @@ class FileWriter(BatchWriter):
         if self._broken:
             raise FatalError("this writer failed before", where=self._where, hint="open a new one; this is a defect")
 
-    def _key_of(self, number: int) -> str:
+    def _key_of(self, folder: str, number: int) -> str:
         epoch = 1 if self._committed is None else self._committed.epoch + 1
-        return f"{self._prefix}{epoch:09d}-{number:04d}{self._writing.ending}"
+        where = f"{self._writing.path}/{folder}" if folder else self._writing.path
+        return f"{where}/{self._begins}{epoch:09d}-{number:04d}{self._writing.ending}"
 
     @property
-    def _prefix(self) -> str:
-        return f"{self._writing.path}/part-{self._log.short}-"
+    def _begins(self) -> str:
+        return f"part-{self._log.short}-"
 
     # ---- commits --------------------------------------------------------------------------------
 
@@ -235,21 +264,32 @@ class FileWriter(BatchWriter):
         if newest is not None and not newest.gathers and not self._log.shown():
             self._show(newest)
         kept = [each.ticket for each in parts_of([*self._log.chain(self._log.number)])] if goes_on else []
-        self._store.sweep(self._prefix, kept)
+        self._store.sweep(f"{self._writing.path}/{self._begins}", kept)
         return goes_on
 
     def _replaced(self) -> list[str]:
-        """Returns the visible files that streams of Headrace have written into the folder."""
+        """Returns the visible files that streams of Headrace have written where this one writes, or this one has anywhere below."""
+        found = ((below, name) for below, name in self._listed() if _OURS.fullmatch(name))
+        ours = (each for each in found if self._is_place(each[0]) or each[1].startswith(self._begins))
+        return ["/".join([self._writing.path, *([below] if below else []), name]) for below, name in ours]
+
+    def _listed(self) -> Iterator[tuple[str, str]]:
+        """Yields folder and name of all visible files below the folder of the data."""
         folder = f"{self._writing.path}/"
-        found = (each.key for each in self._store.list(f"{folder}part-"))
-        return [each for each in found if _OURS.fullmatch(each.removeprefix(folder))]
+        for each in self._store.list(folder):
+            below, _, name = each.key.removeprefix(folder).rpartition("/")
+            yield below, name
+
+    def _is_place(self, below: str) -> bool:
+        """Tells whether this writer puts files into a folder below that of the data, or into that one itself."""
+        return not below or (
+            self._writing.folders != "" and shape_of(self._writing.folders).fullmatch(below) is not None
+        )
 
     def _check_foreign(self) -> None:
         """Refuses to overwrite a folder with files of others: they would neither stay unread nor may they be deleted."""
-        folder = f"{self._writing.path}/"
-        for each in self._store.list(folder):
-            name = each.key.removeprefix(folder)
-            if "/" not in name and not is_hidden(name) and format_of(name) and not _OURS.fullmatch(name):
+        for below, name in self._listed():
+            if self._is_place(below) and not is_hidden(name) and format_of(name) and not _OURS.fullmatch(name):
                 raise FatalError(
                     f"'{name}' was not written by a workflow, so that an overwrite may not remove it",
                     where=self._where,
@@ -257,6 +297,16 @@ class FileWriter(BatchWriter):
                 )
 
     # ---- schemas --------------------------------------------------------------------------------
+
+    def _own(self, schema: pa.Schema) -> pa.Schema:
+        """Returns the columns that are written, given those that come."""
+        if self._writing.folders and FOLDER not in schema.names:
+            raise SchemaError(
+                "values choose the folder, but nothing here computes it from the rows",
+                where=self._where,
+                hint="write a path without {{ }} for rows that are not those of a workflow, such as dead letters",
+            )
+        return schema if not self._writing.folders else without_folder(schema)
 
     def _check_format(self, schema: pa.Schema) -> None:
         try:

@@ -79,8 +79,13 @@ class ObjectStore(ABC):
         """
 
     @abstractmethod
-    def stage(self, key: str) -> StagedFile:
-        """Begins a file that will be seen under `key` once it is published."""
+    def stage(self, key: str, home: str = "") -> StagedFile:
+        """Begins a file that will be seen under `key` once it is published.
+
+        Args:
+            key: What it will be called.
+            home: The folder, somewhere above it, by which `sweep` finds it until then; "" for its own folder.
+        """
 
     @abstractmethod
     def publish(self, ticket: Mapping[str, Json]) -> None:
@@ -94,6 +99,7 @@ class ObjectStore(ABC):
     def sweep(self, prefix: str, kept: Collection[Mapping[str, Json]]) -> None:
         """Discards everything staged under keys that begin with `prefix`, sealed or not, but for the tickets to keep.
 
+        So it does with files in folders below whose home is the folder of `prefix`, and whose names begin like it.
         What its writer still holds open is discarded as well: a fenced writer has no use for it.
         """
 

@@ -8,14 +8,16 @@ TEMPORARY = "tmp"
 _HIDDEN = f"{LOG_FOLDER}/{TEMPORARY}/"
 
 
-def staged_key(key: str, mark: str) -> str:
+def staged_key(key: str, mark: str, home: str = "") -> str:
     """Returns where a file lies until it is published.
 
     Args:
         key: What it will be called.
         mark: A text that no other file has.
+        home: The folder beside whose log it lies; "" for its own folder.
     """
-    return f"{staged_prefix(key)}.{mark}"
+    name = f"{home}/{key.rpartition('/')[2]}" if home else key
+    return f"{staged_prefix(name)}.{mark}"
 
 
 def staged_prefix(prefix: str) -> str:

@@ -32,7 +32,7 @@ class Option:
         doc: One sentence for the reference page.
         example: A value for the reference page, as it would stand in YAML.
         expression: "condition", "value" or "" (not an expression of the language).
-        template: "json", "url", "text" (may hold `{{ expr }}`, escaped so) or "".
+        template: "json", "url", "text", "path" (may hold `{{ expr }}`, escaped so) or "".
         unit: "size" where `64MiB` may be written for a number of bytes, or "".
         advanced: Whether the reference lists it after the common ones.
     """

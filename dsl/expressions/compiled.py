@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from dsl.codes import Code
 
-Context: TypeAlias = Literal["json", "url", "text"]
+Context: TypeAlias = Literal["json", "url", "text", "path"]
 """What a template makes, and so how the values in it are escaped."""
 
 
@@ -43,7 +43,7 @@ class CompiledTemplate:
     Attributes:
         text: As it stands in the document.
         parts: Literal texts and expressions, in order; empty texts are left out.
-        context: "json", "url" or "text".
+        context: "json", "url", "text" or "path".
         sql: See `render_sql`.
         total: Whether rendering cannot fail.
     """

@@ -5,6 +5,8 @@
   be, or be part of, a key.
 - "url": the value is percent-encoded. It may stand in path, query and fragment, not in scheme, host or port. In the path a NULL, an
   empty text and one of dots alone would name another resource: such a row's URL is NULL. In the query NULL is empty.
+- "path": folders, each of which begins with a literal text (`date=`). The value is percent-encoded; NULL and the empty text become
+  the word that Hive has for them. So no value can leave its folder, or hide it.
 - "text": the value's text in one line: control characters become spaces; NULL is empty.
 
 A `{{` that is meant literally is written `{{ '{{' }}`.
@@ -23,6 +25,7 @@ import pyarrow as pa
 from sqlglot import exp
 
 from dsl.codes import Code
+from dsl.contracts.folders import NO_VALUE
 from dsl.expressions.check import check
 from dsl.expressions.compile import compile_value, write
 from dsl.expressions.compiled import Compiled, CompiledTemplate, Context, ExpressionError
@@ -59,7 +62,7 @@ def compile_template(template: str, schema: pa.Schema | None, context: Context) 
         ExpressionError: E507 for the template, E501 to E506 for an expression; the place is in the whole text.
     """
     pieces = _split(template)
-    escape = {"json": _json_pieces, "url": _url_pieces, "text": _text_pieces}[context](pieces)
+    escape = {"json": _json_pieces, "url": _url_pieces, "text": _text_pieces, "path": _folder_pieces}[context](pieces)
     parts: list[str | Compiled] = []
     trees: list[exp.Expr] = []
     total = True
@@ -193,6 +196,41 @@ def _url_pieces(pieces: list[str | _Hole]) -> list[_Writer]:
         writers.append(_query_value if re.search(r"[?#]", before) else _path_value)
         before += each if isinstance(each, str) else ""
     return writers
+
+
+# ---- folders ----------------------------------------------------------------------------------------------------------
+
+
+def _folder_value(piece: Typed) -> exp.Expr:
+    found = _scalar_text(piece)
+    # Azure and Windows drop a dot at the end of a name; all other dots are harmless behind the literal text.
+    encoded = function("regexp_replace", function("url_encode", found), text(r"\.$"), text("%2E"))
+    there = exp.NEQ(this=enclose(found.copy()), expression=text(""))
+    return exp.Case(ifs=[exp.If(this=there, true=encoded)], default=text(NO_VALUE))
+
+
+def _folder_pieces(pieces: list[str | _Hole]) -> list[_Writer]:
+    begins = True
+    for each in pieces:
+        if isinstance(each, _Hole):
+            if begins:
+                told, hint = "data may not choose a folder's whole name", "begin it with a name: date={{ day }}"
+                raise ExpressionError(Code.TEMPLATE, told, hint, each.start)
+            continue
+        first, *others = each.split("/")
+        folders = ([first] if begins else []) + others
+        _check_folders(folders[:-1] if each.endswith("/") else folders, each)
+        begins = each.endswith("/")
+    return [_folder_value for _ in pieces]
+
+
+def _check_folders(names: list[str], literal: str) -> None:
+    bad = next((name for name in names if not name or name[0] in "._"), None)
+    if bad is not None:
+        told, hint = f"the folder {bad!r} would be hidden or has no name", "begin each with a name: date={{ day }}"
+        raise ExpressionError(Code.TEMPLATE, told, hint)
+    if strange := re.search(r"[\x00-\x1f\x7f*?\[]", literal):
+        raise ExpressionError(Code.TEMPLATE, f"a folder's name holds {strange[0]!r}", "leave it out")
 
 
 # ---- JSON -------------------------------------------------------------------------------------------------------------

@@ -26,6 +26,7 @@ from dsl.plan.physical import (
     leaves_of,
 )
 from dsl.plan.sql import filled, settled, settled_view, view_name
+from dsl.processors.folders import ADDED
 
 
 def lower(plan: LogicalPlan) -> PhysicalPlan:
@@ -101,8 +102,10 @@ class _Lowering:
         return Stage(self.names[node.id], root, ExchangeWrite(node.id, (), node.policies), _after(root), node.schema)
 
     def _input_node(self, node: Load) -> str:
-        """A union or a log that the plan put before a destination has no name in the workflow: its destination has."""
+        """A step that the plan put before a destination has no name in the workflow: its input has, or the destination."""
         feeder = node.inputs[0]
+        if feeder == f"{node.id}{ADDED}":
+            feeder = self.plan.node(feeder).inputs[0]
         if feeder == f"{node.id}__log":
             return self.plan.node(feeder).inputs[0]
         return node.node if feeder == f"{node.node}__union" else feeder

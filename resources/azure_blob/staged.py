@@ -34,12 +34,13 @@ class StagedBlob(StagedFile):
         key: What it will be called.
         executor: Sends blocks.
         block_bytes: Bytes in a block; up to three are held in memory.
+        home: Beside whose log the note lies; "" for the file's own folder.
     """
 
-    def __init__(self, container: Container, key: str, executor: Executor, block_bytes: int) -> None:
+    def __init__(self, container: Container, key: str, executor: Executor, block_bytes: int, home: str = "") -> None:
         self._container, self._key, self._executor, self._block_bytes = container, key, executor, block_bytes
         self._mark = uuid.uuid4().hex
-        self._note = staged_key(key, self._mark)
+        self._note = staged_key(key, self._mark, home)
         self._filling = bytearray()
         self._sending: deque[Future[None]] = deque()
         self._blocks = self._size = 0

@@ -119,8 +119,8 @@ class AzureBlobStore(ObjectStore):
                 hint="write to a store that honours conditional puts",
             )
 
-    def stage(self, key: str) -> StagedFile:
-        return StagedBlob(self._container, key, self._executor, self._block_bytes)
+    def stage(self, key: str, home: str = "") -> StagedFile:
+        return StagedBlob(self._container, key, self._executor, self._block_bytes, home)
 
     def publish(self, ticket: Mapping[str, Json]) -> None:
         key, note, mark = (str(ticket[each]) for each in ("key", "staged", "id"))

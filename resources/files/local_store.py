@@ -103,7 +103,7 @@ class LocalStore(ObjectStore):
     def create(self, key: str, data: bytes) -> bool:
         *folder, name = self._root.parts_of(key)
         temporary = f"entry-{secrets.token_hex(8)}"
-        with self._told(key), self._pair(folder) as (work, target):
+        with self._told(key), self._pair(folder, folder) as (work, target):
             _write_new(temporary, data, work)
             try:
                 os.link(temporary, name, src_dir_fd=work, dst_dir_fd=target, follow_symlinks=False)
@@ -114,18 +114,20 @@ class LocalStore(ObjectStore):
             os.fsync(target)
         return True
 
-    def stage(self, key: str) -> StagedFile:
+    def stage(self, key: str, home: str = "") -> StagedFile:
         *folder, name = self._root.parts_of(key)
         temporary = f"{name}.{secrets.token_hex(8)}"
         ticket: dict[str, Json] = {"key": key, "temporary": temporary}
-        with self._told(key), self._pair(folder) as (work, _):
+        if home:
+            ticket["home"] = home
+        with self._told(key), self._pair(folder, self._home_of(ticket, folder)) as (work, _):
             return _StagedLocal(self, os.open(temporary, _NEW, 0o644, dir_fd=work), ticket)
 
     def publish(self, ticket: Mapping[str, Json]) -> None:
         key, temporary = str(ticket["key"]), str(ticket["temporary"])
         *folder, name = self._root.parts_of(key)
         where = f"{self.place}/{key}"
-        with self._told(key), self._pair(folder) as (work, target):
+        with self._told(key), self._pair(folder, self._home_of(ticket, folder)) as (work, target):
             if _facts(temporary, work) is None:
                 _check_published(name, target, where)
                 return
@@ -148,7 +150,8 @@ class LocalStore(ObjectStore):
     def discard(self, ticket: Mapping[str, Json]) -> None:
         key = str(ticket["key"])
         *folder, _ = self._root.parts_of(key)
-        with self._told(key), suppress(FileNotFoundError), self._root.folder([*_base(folder), TEMPORARY]) as work:
+        home = _base(self._home_of(ticket, folder))
+        with self._told(key), suppress(FileNotFoundError), self._root.folder([*home, TEMPORARY]) as work:
             os.unlink(str(ticket["temporary"]), dir_fd=work)
 
     def sweep(self, prefix: str, kept: Collection[Mapping[str, Json]]) -> None:
@@ -171,11 +174,16 @@ class LocalStore(ObjectStore):
     def close(self) -> None:
         self._root.close()
 
+    def _home_of(self, ticket: Mapping[str, Json], folder: Sequence[str]) -> Sequence[str]:
+        """Returns the folder beside whose log a file is being written, given the one where it will be."""
+        home = str(ticket.get("home", ""))
+        return self._root.parts_of(home) if home else folder
+
     @contextmanager
-    def _pair(self, folder: Sequence[str]) -> Iterator[tuple[int, int]]:
+    def _pair(self, folder: Sequence[str], home: Sequence[str]) -> Iterator[tuple[int, int]]:
         """Opens the folder of what is being written, and the one where it will be; makes both."""
         with (
-            self._root.folder([*_base(folder), TEMPORARY], create=True) as work,
+            self._root.folder([*_base(home), TEMPORARY], create=True) as work,
             self._root.folder(folder, create=True) as target,
         ):
             yield work, target

@@ -25,12 +25,13 @@ class StagedObject(StagedFile):
         bucket: Where it goes.
         key: What it will be called.
         chunk: Bytes in a request; two are held in memory.
+        home: Beside whose log it lies until then; "" for its own folder.
     """
 
-    def __init__(self, bucket: Bucket, key: str, chunk: int) -> None:
+    def __init__(self, bucket: Bucket, key: str, chunk: int, home: str = "") -> None:
         self._bucket, self._key, self._chunk = bucket, key, chunk
         self._mark = uuid.uuid4().hex
-        self._staged = staged_key(key, self._mark)
+        self._staged = staged_key(key, self._mark, home)
         self._filling = bytearray()
         self._writer: Any = None
         self._size = 0

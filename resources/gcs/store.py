@@ -116,8 +116,8 @@ class GcsStore(ObjectStore):
                 hint="write to a store that honours generation preconditions",
             )
 
-    def stage(self, key: str) -> StagedFile:
-        return StagedObject(self._bucket, key, self._chunk)
+    def stage(self, key: str, home: str = "") -> StagedFile:
+        return StagedObject(self._bucket, key, self._chunk, home)
 
     def publish(self, ticket: Mapping[str, Json]) -> None:
         key, staged = str(ticket["key"]), str(ticket["staged"])

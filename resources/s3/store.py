@@ -143,7 +143,8 @@ class S3Store(ObjectStore):
                 return None
             raise
 
-    def stage(self, key: str) -> StagedFile:
+    def stage(self, key: str, home: str = "") -> StagedFile:
+        del home  # the server hides an upload, and lists it under its key
         return StagedObject(self._bucket, key, self._executor, self._part_bytes, self._encryption)
 
     def publish(self, ticket: Mapping[str, Json]) -> None:
@@ -184,15 +185,17 @@ class S3Store(ObjectStore):
 
     def sweep(self, prefix: str, kept: Collection[Mapping[str, Json]]) -> None:
         keep = {ticket["upload_id"] for ticket in kept}
+        folder, slash, start = prefix.rpartition("/")
         try:
-            pages = list(self._bucket.pages("list_multipart_uploads", prefix))
+            pages = list(self._bucket.pages("list_multipart_uploads", folder + slash))
         except HeadraceError as error:
             # Nobody sees what stays; the bucket's rule for incomplete uploads takes it.
             if code_of(error) in DENIED | UNSUPPORTED:
                 return
             raise
         for upload in (each for page in pages for each in page.get("Uploads", ())):
-            if upload["UploadId"] not in keep:
+            meant = upload["Key"].rpartition("/")[2].startswith(start)
+            if meant and upload["UploadId"] not in keep:
                 abort(self._bucket, self._bucket.below(upload["Key"]), upload["UploadId"])
 
     def delete(self, key: str) -> None:

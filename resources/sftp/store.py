@@ -261,10 +261,10 @@ class SftpStore(ObjectStore):
                 self._session.remove(each)
         self._moves_hold = True
 
-    def stage(self, key: str) -> StagedFile:
+    def stage(self, key: str, home: str = "") -> StagedFile:
         mark = secrets.token_hex(8)
         self._ready(key)
-        staged = staged_key(key, mark)
+        staged = staged_key(key, mark, home)
         return _StagedRemote(self._session, self._ready(staged), {"key": key, "staged": staged})
 
     def publish(self, ticket: Mapping[str, Json]) -> None:

@@ -30,6 +30,7 @@ from dsl.contracts.connectors import (
     Source,
     Token,
 )
+from dsl.contracts.folders import divided
 from dsl.contracts.secret import Secret
 from dsl.contracts.spec import OptionError, option
 from dsl.contracts.state import Json, State
@@ -190,11 +191,11 @@ class LakeDestination(Destination):
     )
 
     connection: SpotConnection
-    prefix: str = option(default="lake", doc="Where the files go.")
+    prefix: str = option(default="lake", doc="Where the files go; values may choose folders.", template="path")
 
     @property
     def physical_name(self) -> tuple[str, ...]:
-        return ("lake", self.prefix)
+        return ("lake", divided(self.prefix)[0])
 
     def open_writer(self, schema: pa.Schema, token: Token) -> BatchWriter:
         raise AssertionError(CLOSED)

@@ -8,7 +8,10 @@ from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import BinaryIO
 
+import pyarrow as pa
+
 from dsl.contracts.connectors import Token
+from dsl.contracts.folders import FOLDER
 from dsl.contracts.state import Json
 from resources.file_writer import FileWriter, Writing
 from resources.object_store import ObjectStore, StagedFile, StoredFile
@@ -64,8 +67,8 @@ class KillingStore(ObjectStore):
         self._killer.reach("create", "after")
         return created
 
-    def stage(self, key: str) -> StagedFile:
-        return _KillingFile(self._store.stage(key), self._killer)
+    def stage(self, key: str, home: str = "") -> StagedFile:
+        return _KillingFile(self._store.stage(key, home), self._killer)
 
     def publish(self, ticket: Mapping[str, Json]) -> None:
         self._killer.reach("publish", "before")
@@ -106,20 +109,29 @@ class _KillingFile(StagedFile):
         self._staged.discard()
 
 
-def load(store: ObjectStore, first: int, *, overwrite: bool = False) -> None:
+def load(store: ObjectStore, first: int, *, overwrite: bool = False, folders: int = 0) -> None:
     """Goes on with a load of three epochs of two files, from where the log says that it ended.
 
     Args:
         store: Where to write; closed at the end.
         first: The epoch the load begins with, counted over the stream's life.
         overwrite: Whether it replaces what is there.
+        folders: Over how many folders the rows of each epoch are spread; 0 for none below that of the data.
     """
-    writing = Writing(path="lake", overwrite=overwrite, file_rows=ROWS // 2)
-    with FileWriter(store, writing, SCHEMA, TOKEN) as writer:
+    template = "f={{ id }}" if folders else ""
+    writing = Writing(path="lake", overwrite=overwrite, file_rows=ROWS // 2, folders=template, open_files=2)
+    schema = SCHEMA.append(pa.field(FOLDER, pa.string())) if folders else SCHEMA
+    with FileWriter(store, writing, schema, TOKEN) as writer:
         committed = writer.get_state()
         for epoch in range(first if committed is None else committed.epoch + 1, first + EPOCHS):
-            writer.write(sample(epoch * 100, ROWS))
+            writer.write(spread(sample(epoch * 100, ROWS), folders) if folders else sample(epoch * 100, ROWS))
             writer.commit(epoch, {"v": 1, "epoch": epoch}, final=epoch == first + EPOCHS - 1)
+
+
+def spread(rows: pa.RecordBatch, folders: int) -> pa.RecordBatch:
+    """Returns rows with a folder each, in turn."""
+    names = pa.array([f"f={each % folders}" for each in range(rows.num_rows)])
+    return rows.append_column(pa.field(FOLDER, pa.string()), names)
 
 
 def expected(*firsts: int) -> list[int]:

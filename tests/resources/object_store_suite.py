@@ -201,6 +201,22 @@ for each in tickets:
         store.publish(other)
         assert names(store) == ["other/a"]
 
+    def test_sweeping_takes_what_has_its_home_there(self, store: ObjectStore) -> None:
+        lost, kept, shown, other = (
+            store.stage(f"lake/{each}", "lake")
+            for each in ("x=1/part-a-1", "x=1/y=2/part-a-2", "x=2/part-a-3", "x=1/part-b-1")
+        )
+        tickets = []
+        for each in (lost, kept, shown, other):
+            each.write(b"x" * 9)
+            tickets.append(each.seal())
+        store.publish(tickets[2])
+        store.sweep("lake/part-a-", [tickets[1]])
+        store.publish(tickets[1])
+        store.publish(tickets[3])
+        _try_to_publish(store, tickets[0])
+        assert names(store) == ["lake/x=1/part-b-1", "lake/x=1/y=2/part-a-2", "lake/x=2/part-a-3"]
+
     # ---- creating --------------------------------------------------------------------------------
 
     def test_only_the_first_creates(self, opening: Opening, store: ObjectStore) -> None:

@@ -23,10 +23,10 @@ print("survived")
     assert opening_of(root).elsewhere(code) == []
 
 
-def points(root: Path, first: int, *, overwrite: bool) -> list[tuple[str, str, int]]:
+def points(root: Path, first: int, *, overwrite: bool, folders: int = 0) -> list[tuple[str, str, int]]:
     """Returns every request of a load that nothing disturbs."""
     killer = Killer()
-    load(KillingStore(LocalStore(str(root), create=True), killer), first, overwrite=overwrite)
+    load(KillingStore(LocalStore(str(root), create=True), killer), first, overwrite=overwrite, folders=folders)
     return [(request, when, visit) for (request, when), most in killer.seen.items() for visit in range(1, most + 1)]
 
 

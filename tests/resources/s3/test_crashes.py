@@ -36,11 +36,13 @@ OVERWRITING = [
 ]
 
 
-def killed(connection: S3Connection, point: tuple[str, str, int], first: int, *, overwrite: bool = False) -> None:
+def killed(
+    connection: S3Connection, point: tuple[str, str, int], first: int, *, overwrite: bool = False, folders: int = 0
+) -> None:
     """Loads in a process of its own that is killed at a request; fails if it never gets there."""
     code = f"""
 from tests.resources.object_store_faults import Killer, KillingStore, load
-load(KillingStore(store, Killer{point!r}), {first}, overwrite={overwrite})
+load(KillingStore(store, Killer{point!r}), {first}, overwrite={overwrite}, folders={folders})
 print("survived")
 """
     assert opening_of(connection).elsewhere(code) == []
@@ -86,4 +88,17 @@ def test_a_load_that_is_killed_again_and_again_ends(bucket: Bucket, connection: 
         killed(connection, point, 1)
     load(S3Store(connection), 1)
     assert ids(bucket) == expected(1)
+    assert orphans(bucket) == []
+
+
+@pytest.mark.parametrize("point", [("seal", "after", 4), ("create", "after", 2), ("publish", "after", 2)])
+def test_a_load_into_several_folders_is_killed_and_goes_on(
+    bucket: Bucket, connection: S3Connection, point: tuple[str, str, int]
+) -> None:
+    killed(connection, point, 1, folders=3)
+    seen = sorted(row["id"] for row in rows_in(bucket, "lake/f="))
+    assert set(seen) <= set(expected(1))
+    assert len(seen) == len(set(seen))
+    load(S3Store(connection), 1, folders=3)
+    assert sorted(row["id"] for row in rows_in(bucket, "lake/f=")) == expected(1)
     assert orphans(bucket) == []
