@@ -17,6 +17,7 @@ DRIVERS = (
     "urllib3",
     "fastavro",
     "pandas",
+    "pika",
     "psycopg",
     "mssql_python",
     "oracledb",

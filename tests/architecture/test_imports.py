@@ -20,6 +20,7 @@ DRIVERS = {
     "urllib3": ("resources/elasticsearch/", "resources/http_"),
     "jsonpath": ("resources/http_",),
     "paramiko": ("resources/sftp/",),
+    "pika": ("resources/rabbitmq/",),
     "psycopg": ("resources/postgres/",),
     "mssql_python": ("resources/sqlserver/",),
     "oracledb": ("resources/oracle/",),

@@ -15,6 +15,7 @@ from tests.kit.kafka import KafkaServer, start_kafka
 from tests.kit.mariadb import MariaDBServer, start_mariadb
 from tests.kit.postgres import PostgresServer, start_postgres
 from tests.kit.process import ServerProcess, Unavailable
+from tests.kit.rabbitmq import RabbitMQServer, start_rabbitmq
 from tests.kit.redis import RedisServer, start_redis
 from tests.kit.s3 import S3Server, start_s3
 from tests.kit.sftp import SftpServer, sftp_server
@@ -89,6 +90,12 @@ def elasticsearch() -> Iterator[ElasticsearchServer]:
 def kafka() -> Iterator[KafkaServer]:
     """A Kafka emulator; take `kafka.new_topic()`."""
     yield from _serve("Kafka", start_kafka)
+
+
+@pytest.fixture(scope="session")
+def rabbitmq_server() -> Iterator[RabbitMQServer]:
+    """A real RabbitMQ, slow to start: its tests stand in one file; take `rabbitmq_server.new_name()`."""
+    yield from _serve("RabbitMQ", lambda: start_rabbitmq(CANARY))
 
 
 @pytest.fixture(scope="session")
