@@ -62,7 +62,11 @@ class Publisher:
                 on_close_callback=self._failed,
                 custom_ioloop=self._loop,
             )
-        self._run_until(lambda: self._confirms)
+        try:
+            self._run_until(lambda: self._confirms)
+        except BaseException:
+            self.close()
+            raise
 
     def send(self, messages: Sequence[Outgoing]) -> set[int]:
         """Publishes messages; returns the places of those that no queue takes.
