@@ -79,7 +79,8 @@ def start_rabbitmq(password: str) -> RabbitMQServer:
     port, tls_port, spread, mapper = (free_port() for _ in range(4))
     settings = {
         "listeners.tcp.default": f"127.0.0.1:{port}",
-        "listeners.ssl.default": f"0.0.0.0:{tls_port}",
+        "listeners.ssl.1": f"127.0.0.1:{tls_port}",
+        "listeners.ssl.2": f"127.0.0.2:{tls_port}",
         "ssl_options.cacertfile": certificates.authority,
         "ssl_options.certfile": certificates.certificate,
         "ssl_options.keyfile": certificates.key,
@@ -106,7 +107,7 @@ def start_rabbitmq(password: str) -> RabbitMQServer:
         "RABBITMQ_DIST_PORT": str(spread),
         "ERL_EPMD_PORT": str(mapper),
         "ERL_EPMD_ADDRESS": "127.0.0.1",
-        "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": "+S 1:1 +sbwt none +sbwtdcpu none +sbwtdio none",
+        "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": "+S 1:1 +sbwt none +sbwtdcpu none +sbwtdio none -kernel inet_dist_use_interface {127,0,0,1}",
     }
     give_to_server(folder)
     process = _Process("rabbitmq", [program], folder, drop_root=True, environment=environment)
