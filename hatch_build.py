@@ -26,7 +26,17 @@ class CompileHook(BuildHookInterface[Any]):
         target = source.with_suffix(".so")
         made = target.with_suffix(".new")
         compiler = os.environ.get("CC") or sysconfig.get_config_var("CC") or "cc"
-        command = [*shlex.split(compiler)[:1], "-O2", "-Wall", "-Wextra", "-shared", "-fPIC", "-o", str(made), str(source)]
+        command = [
+            *shlex.split(compiler)[:1],
+            "-O2",
+            "-Wall",
+            "-Wextra",
+            "-shared",
+            "-fPIC",
+            "-o",
+            str(made),
+            str(source),
+        ]
         try:
             subprocess.run(command, check=True)  # noqa: S603 - the compiler that the machine has
         except (OSError, subprocess.CalledProcessError) as error:

@@ -57,7 +57,7 @@ def test_execute_a_broken_workflow_fails_with_its_faults(deployment: Deployment)
     assert "did you mean 'schedule'?" in said
 
 
-@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("how", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.slow)])
 def test_a_run_that_is_terminated_ends_at_a_batch_and_the_next_goes_on(
     deployment: Deployment, tmp_path: Path, how: signal.Signals
 ) -> None:

@@ -133,7 +133,7 @@ SLOW = pytest.mark.slow
     [
         pytest.param("sql.fenced", 1, marks=SLOW),
         pytest.param("sql.token_moved", 1, marks=SLOW),
-        ("sql.token_moved", 4),
+        pytest.param("sql.token_moved", 4, marks=SLOW),
         pytest.param("sql.committed", 1, marks=SLOW),
         pytest.param("sql.committed", 4, marks=SLOW),
         pytest.param("replay.committed", 1, marks=SLOW),

@@ -70,7 +70,9 @@ def wrapped(text: str) -> str:
     else:
         kind = Everything().get(node["type"])
         assert kind is not None
-        known = {each.name for part in (kind.connection, kind.source) if part is not None for each in spec_of(part).options}
+        known = {
+            each.name for part in (kind.connection, kind.source) if part is not None for each in spec_of(part).options
+        }
         reads = kind.source is not None and set(node["config"]) <= known
         document = {"source": node, "destination": memory} if reads else {"source": memory, "destination": node}
     return yaml.safe_dump({"workflow": {"name": "example", **document}})
@@ -78,7 +80,9 @@ def wrapped(text: str) -> str:
 
 @pytest.mark.parametrize("text", [pytest.param(text, id=name) for name, text in blocks("yaml")])
 def test_every_yaml_block_compiles(text: str) -> None:
-    if all(set(each) <= set(dagster_instance_config_schema()) for each in yaml.safe_load_all(text)):  # of a dagster.yaml
+    if all(
+        set(each) <= set(dagster_instance_config_schema()) for each in yaml.safe_load_all(text)
+    ):  # of a dagster.yaml
         return
     whole = re.match(rf"(#.*\n)*({'|'.join(ROOTS)}):", text) is not None
     found = compile_text(

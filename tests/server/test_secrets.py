@@ -117,7 +117,9 @@ def document(number: int, password: str, port: int, *, api: int = 1, login: tupl
     )
 
 
-@pytest.mark.parametrize("number", range(len(PASSWORDS)))
+@pytest.mark.parametrize(
+    "number", [0, *(pytest.param(each, marks=pytest.mark.slow) for each in range(1, len(PASSWORDS)))]
+)
 def test_nothing_is_said_where_nothing_can_be_reached(number: int, folder: Path, environment: dict[str, str]) -> None:
     file = folder / f"leaky-{number}.yaml"
     file.write_text(document(number, PASSWORDS[number], free_port()), encoding="utf-8")

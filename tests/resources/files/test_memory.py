@@ -53,10 +53,10 @@ print(json.dumps([written, peak() - before, seen, total]))
     [
         (Format.CSV, Compression.NONE, 2_000_000),
         (Format.PARQUET, Compression.NONE, 2_000_000),
-        (Format.CSV, Compression.ZSTD, 400_000),
-        (Format.JSONL, Compression.NONE, 300_000),
-        (Format.JSON, Compression.GZIP, 140_000),
-        (Format.AVRO, Compression.NONE, 200_000),
+        pytest.param(Format.CSV, Compression.ZSTD, 400_000, marks=pytest.mark.slow),
+        pytest.param(Format.JSONL, Compression.NONE, 300_000, marks=pytest.mark.slow),
+        pytest.param(Format.JSON, Compression.GZIP, 140_000, marks=pytest.mark.slow),
+        pytest.param(Format.AVRO, Compression.NONE, 200_000, marks=pytest.mark.slow),
     ],
 )
 def test_memory_does_not_grow_with_the_file(tmp_path: Path, kind: Format, compression: Compression, count: int) -> None:

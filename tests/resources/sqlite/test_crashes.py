@@ -19,6 +19,7 @@ from tests.resources.sqlite.conftest import Query
 from tests.resources.sqlite.crashing import EPOCHS, expected
 
 MODES = [WriteMode.APPEND, WriteMode.OVERWRITE, WriteMode.UPSERT]
+SHORT = [WriteMode.APPEND, *(pytest.param(each, marks=pytest.mark.slow) for each in MODES[1:])]
 
 
 def start(path: str, mode: WriteMode, failpoints: str = "") -> subprocess.Popen[bytes]:
@@ -36,7 +37,7 @@ PLACES = (
 )
 
 
-@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("mode", SHORT)
 def test_kills_at_each_place_of_an_epoch(connection: SQLiteConnection, query: Query, mode: WriteMode) -> None:
     """One life after another; the last of them has committed everything and could not say so."""
     for place, epochs in zip(PLACES, (0, 0, 3, 5, 10), strict=True):
@@ -50,7 +51,7 @@ def test_kills_at_each_place_of_an_epoch(connection: SQLiteConnection, query: Qu
     assert query("SELECT name FROM sqlite_schema WHERE name LIKE '%stage%'") == []
 
 
-@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("mode", SHORT)
 def test_kills_at_any_moment(connection: SQLiteConnection, query: Query, mode: WriteMode) -> None:
     dice, killed = random.Random(7), 0
     for _ in range(5):
