@@ -67,7 +67,7 @@ OPEN = "SELECT id, amount * 2 FROM orders WHERE status = 'open' AND gone IS NOT 
 
 
 @pytest.mark.parametrize("how", ["soft_column", "full_compare"])
-@pytest.mark.parametrize("seed", range(2))
+@pytest.mark.parametrize("seed", [0, pytest.param(1, marks=pytest.mark.slow)])
 def test_the_table_follows_through_a_filter_and_a_mapping(tmp_path: Path, how: str, seed: int) -> None:
     """Rows that are inserted, changed, moved out of the filter and back, and deleted in either way."""
     soft = "soft_column: {column: gone}" if how == "soft_column" else "compare_every: 1m"

@@ -95,7 +95,7 @@ KILLED = {
 }
 
 
-@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("mode", [MODES[0], *(pytest.param(each, marks=pytest.mark.slow) for each in MODES[1:])])
 @pytest.mark.parametrize("moment", KILLED)
 def test_a_process_is_killed(
     elasticsearch: ElasticsearchServer, cluster: FaultyCluster, mode: str, moment: str

@@ -62,6 +62,7 @@ def endpoint() -> Iterator[Endpoint]:
         thread.join()
 
 
+@pytest.mark.slow
 def test_a_crowd_leaves_a_dead_endpoint_alone_and_finds_it_again(tmp_path: Path) -> None:
     (tmp_path / "dagster").mkdir()
     store = SharedBreakers.of(DagsterInstance.local_temp(str(tmp_path / "dagster")))

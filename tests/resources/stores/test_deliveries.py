@@ -132,6 +132,7 @@ print(len(groups), sum(each.count for each in groups), len(page), grown)
 """
 
 
+@pytest.mark.slow
 def test_a_great_many_are_listed_in_little_memory(store: LocalDeadLetters) -> None:
     arrow = letter_schema(store)
     with store.file.open() as database:
