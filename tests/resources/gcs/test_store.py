@@ -24,6 +24,7 @@ class TestStore(ObjectStoreSuite):
         return opening_of(dataclasses.replace(connection, prefix="team ü/a"))
 
 
+@pytest.mark.slow  # S3 and local files go through the same code in `make test`
 class TestCrashes(StoreCrashSuite):
     @pytest.fixture
     def opening(self, connection: GcsConnection) -> Opening:
