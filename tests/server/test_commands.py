@@ -85,7 +85,7 @@ def test_a_plan_says_what_a_run_does(orders: Path, here: Here) -> None:
 def test_connectors_are_listed_shown_checked_and_discovered(orders: Path, here: Here) -> None:
     listed = here("connectors", "list", "--json").json
     duck = next(each for each in listed if each["type"] == "duckdb")
-    assert duck["write_modes"] == ["append", "overwrite", "upsert"]
+    assert duck["write_modes"] == ["append", "merge", "overwrite", "upsert"]
     assert duck["guarantee"] == "exactly_once"
     assert "duckdb" in here("connectors", "list").out
     shown = here("connectors", "show", "postgres")

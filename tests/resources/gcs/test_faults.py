@@ -105,6 +105,7 @@ def test_a_server_that_ignores_conditions_is_refused() -> None:
         store.create("log/1", b"1")
 
 
+@pytest.mark.slow
 def test_a_name_that_is_taken_is_told_when_its_file_should_appear() -> None:
     refused, other, mine = (
         said(412, "conditionNotMet"),

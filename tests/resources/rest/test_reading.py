@@ -349,7 +349,7 @@ def test_a_canary_is_in_no_log(
 ) -> None:
     monkeypatch.setenv("TEST_API_KEY", f"{CANARY} & more/")
     api.route = lambda _: reply([{"id": 1}])
-    with caplog.at_level("DEBUG"):
+    with caplog.at_level("DEBUG"), caplog.at_level("DEBUG", "urllib3.connectionpool"):
         batches(RestSource(connection=connection, path="/x"))
     assert api.asked[0].params["api_key"] == f"{CANARY} & more/"
     assert "/v1/x" in caplog.text

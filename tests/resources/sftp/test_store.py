@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from contextlib import closing
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -24,7 +25,7 @@ class TestStore(ObjectStoreSuite):
 
     @pytest.fixture
     def opening(self, connection: SftpConnection) -> Opening:
-        return opening_of(dataclasses.replace(connection, root="team ü/a"))
+        return opening_of(dataclasses.replace(connection, root="team ü/a", timeout=timedelta(minutes=3)))
 
 
 @pytest.mark.slow  # S3 and local files go through the same code in `make test`
