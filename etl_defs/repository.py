@@ -5,11 +5,9 @@ Rests on Dagster's public `RepositoryData`, and on one private name (`_repositor
 
 from __future__ import annotations
 
-import gc
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
-from contextlib import contextmanager
 from functools import cached_property, partial
 
 from dagster import (
@@ -142,9 +140,8 @@ class WorkflowRepository(RepositoryData):
     @cached_property
     def _whole(self) -> Sequence[Translation]:
         """All workflows that can be run, with no circle between them."""
-        with _all_of_it_stays():
-            self.library.compile_all()
-            self._cut_circles()
+        self.library.compile_all()
+        self._cut_circles()
         return [each for name in self.library.names if isinstance(each := self._translation(name), Translation)]
 
     @property
@@ -222,16 +219,3 @@ class WorkflowRepository(RepositoryData):
     def get_asset_checks_defs_by_key(self) -> Mapping[AssetCheckKey, AssetChecksDefinition]:
         """Returns the checks that stand outside assets: none."""
         return self._all.get_asset_checks_defs_by_key()
-
-
-@contextmanager
-def _all_of_it_stays() -> Iterator[None]:
-    """Keeps the garbage collector from looking, again and again, through a million objects that stay for the life of the process."""
-    collects = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        gc.freeze()
-        if collects:
-            gc.enable()
