@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import ipaddress
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
 from enum import StrEnum
@@ -158,3 +158,23 @@ def check_reading(table: str | None, query: str | None) -> None:
         raise OptionError("query", "it is not a SELECT", "write one SELECT statement without a semicolon")
     if query is not None and query.rstrip().endswith(";"):
         raise OptionError("query", "it ends with a semicolon", "remove the semicolon")
+
+
+def check_incremental(column: str | None, only: Mapping[str, object]) -> None:
+    """Refuses options that say something of an incremental read where there is none.
+
+    Args:
+        column: The incremental column, or None.
+        only: Those options, by name; None where one is not given.
+
+    Raises:
+        OptionError: Names the option at fault.
+    """
+    for name, value in only.items():
+        if column is None and value is not None:
+            raise OptionError(name, "it has no meaning without incremental_column", "add incremental_column")
+
+
+def query_name(query: str | None) -> str:
+    """Returns what a query is called where a table would have its name."""
+    return f"query_{hashlib.sha256((query or '').encode()).hexdigest()[:8]}"

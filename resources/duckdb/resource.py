@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,7 +33,7 @@ from dsl.contracts.connectors import (
 from dsl.contracts.errors import HeadraceError
 from dsl.contracts.spec import option
 from dsl.contracts.state import State
-from resources.sql import NullCursor, SchemaEvolution, TableName, check_reading, check_writing
+from resources.sql import NullCursor, SchemaEvolution, TableName, check_reading, check_writing, query_name
 from resources.sql_deletes import DeletionOptions, check_deletes, refuse_cdc, telling, told_schema
 
 DEFAULT_SCHEMA = "main"
@@ -100,7 +99,7 @@ class DuckDBSource(DeletionOptions, Source):
     @property
     def physical_name(self) -> tuple[str, ...]:
         if self.table is None:
-            return self.connection.key_of(f"query_{hashlib.sha256((self.query or '').encode()).hexdigest()[:8]}")
+            return self.connection.key_of(query_name(self.query))
         table = TableName.parse(self.table, DEFAULT_SCHEMA)
         return self.connection.key_of(table.schema, table.name)
 

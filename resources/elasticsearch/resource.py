@@ -37,7 +37,7 @@ from dsl.contracts.errors import HeadraceError
 from dsl.contracts.secret import Secret
 from dsl.contracts.spec import OptionError, option
 from dsl.contracts.state import Json, State
-from resources.sql import SchemaEvolution, Tls
+from resources.sql import SchemaEvolution, Tls, check_incremental
 
 DEFAULT_PORT = 9200
 TOKEN_INDEX = "headrace-tokens"  # noqa: S105 - an index's name
@@ -162,14 +162,11 @@ class ElasticsearchSource(Source):
     def __post_init__(self) -> None:
         if not self.index or _UNREADABLE.search(self.index):
             raise OptionError("index", f"'{self.index}' cannot be the name of an index", "write users, or logs-*")
-        if self.incremental_column is None:
-            for name in ("initial_value", "lag"):
-                if getattr(self, name) is not None:
-                    raise OptionError(name, "it has no meaning without incremental_column", "add incremental_column")
-        elif self.lag is None:
+        check_incremental(self.incremental_column, {"initial_value": self.initial_value, "lag": self.lag})
+        if self.incremental_column is not None and self.lag is None:
             said = "an index does not say which documents are still on their way"
             raise OptionError("lag", said, "add lag: 5m, or whatever is longer than a document takes")
-        elif self.key_field is not None:
+        if self.incremental_column is not None and self.key_field is not None:
             raise OptionError("key_field", "it has no meaning with incremental_column", "leave it out")
         if self.keep_alive < timedelta(seconds=1):
             raise OptionError("keep_alive", "it is too short", "write a duration such as 10m")

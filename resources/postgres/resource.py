@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -37,9 +36,18 @@ from dsl.contracts.connectors import (
 )
 from dsl.contracts.errors import HeadraceError
 from dsl.contracts.secret import Secret
-from dsl.contracts.spec import OptionError, option
+from dsl.contracts.spec import option
 from dsl.contracts.state import Json, State
-from resources.sql import NullCursor, SchemaEvolution, TableName, Tls, check_reading, check_writing
+from resources.sql import (
+    NullCursor,
+    SchemaEvolution,
+    TableName,
+    Tls,
+    check_incremental,
+    check_reading,
+    check_writing,
+    query_name,
+)
 from resources.sql_deletes import DeletionOptions, check_cdc, check_deletes, telling, told_schema
 
 DEFAULT_PORT = 5432
@@ -156,10 +164,7 @@ class PostgresSource(DeletionOptions, Source):
             object.__setattr__(self, "capabilities", _OF_CHANGES)
         if self.table is not None:
             TableName.parse(self.table, DEFAULT_SCHEMA)
-        if self.incremental_column is None:
-            for name in ("initial_value", "lag"):
-                if getattr(self, name) is not None:
-                    raise OptionError(name, "it has no meaning without incremental_column", "add incremental_column")
+        check_incremental(self.incremental_column, {"initial_value": self.initial_value, "lag": self.lag})
 
     @property
     def tells(self) -> Deletes:
@@ -168,8 +173,7 @@ class PostgresSource(DeletionOptions, Source):
     @property
     def physical_name(self) -> tuple[str, ...]:
         if self.table is None:
-            digest = hashlib.sha256((self.query or "").encode()).hexdigest()[:8]
-            return self.connection.key_of(f"query_{digest}")
+            return self.connection.key_of(query_name(self.query))
         table = TableName.parse(self.table, DEFAULT_SCHEMA)
         return self.connection.key_of(table.schema, table.name)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
@@ -36,7 +35,16 @@ from dsl.contracts.errors import HeadraceError
 from dsl.contracts.secret import Secret
 from dsl.contracts.spec import OptionError, option
 from dsl.contracts.state import State
-from resources.sql import NullCursor, SchemaEvolution, TableName, check_reading, check_writing, loopback
+from resources.sql import (
+    NullCursor,
+    SchemaEvolution,
+    TableName,
+    check_incremental,
+    check_reading,
+    check_writing,
+    loopback,
+    query_name,
+)
 from resources.sql_deletes import DeletionOptions, check_deletes, refuse_cdc, telling, told_schema
 
 DEFAULT_SCHEMA = "PUBLIC"
@@ -164,11 +172,8 @@ class SnowflakeSource(DeletionOptions, Source):
         check_deletes(self, incremental=self.incremental_column is not None)
         if self.table is not None:
             self.connection.table_name(self.table)
-        if self.incremental_column is None:
-            for name in ("initial_value", "lag"):
-                if getattr(self, name) is not None:
-                    raise OptionError(name, "it has no meaning without incremental_column", "add incremental_column")
-        elif self.lag is None:
+        check_incremental(self.incremental_column, {"initial_value": self.initial_value, "lag": self.lag})
+        if self.incremental_column is not None and self.lag is None:
             said = (
                 "Snowflake does not show which transactions are open, so nobody can tell which rows are still to come"
             )
@@ -177,8 +182,7 @@ class SnowflakeSource(DeletionOptions, Source):
     @property
     def physical_name(self) -> tuple[str, ...]:
         if self.table is None:
-            digest = hashlib.sha256((self.query or "").encode()).hexdigest()[:8]
-            return self.connection.key_of(f"query_{digest}")
+            return self.connection.key_of(query_name(self.query))
         table = self.connection.table_name(self.table)
         return self.connection.key_of(table.schema, table.name)
 

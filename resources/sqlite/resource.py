@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
@@ -35,7 +34,15 @@ from dsl.contracts.connectors import (
 from dsl.contracts.errors import HeadraceError
 from dsl.contracts.spec import OptionError, option
 from dsl.contracts.state import State
-from resources.sql import NullCursor, SchemaEvolution, TableName, check_reading, check_writing
+from resources.sql import (
+    NullCursor,
+    SchemaEvolution,
+    TableName,
+    check_incremental,
+    check_reading,
+    check_writing,
+    query_name,
+)
 from resources.sql_deletes import DeletionOptions, check_deletes, refuse_cdc, telling, told_schema
 
 MAIN = "main"
@@ -133,13 +140,12 @@ class SQLiteSource(DeletionOptions, Source):
         refuse_cdc(self)
         if self.table is not None:
             table_name(self.table)
-        if self.initial_value is not None and self.incremental_column is None:
-            raise OptionError("initial_value", "it has no meaning without incremental_column", "add incremental_column")
+        check_incremental(self.incremental_column, {"initial_value": self.initial_value})
 
     @property
     def physical_name(self) -> tuple[str, ...]:
         if self.table is None:
-            return self.connection.key_of(f"query_{hashlib.sha256((self.query or '').encode()).hexdigest()[:8]}")
+            return self.connection.key_of(query_name(self.query))
         return self.connection.key_of(table_name(self.table).name)
 
     def discover_schema(self) -> pa.Schema:

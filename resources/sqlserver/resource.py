@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
@@ -36,7 +35,16 @@ from dsl.contracts.errors import HeadraceError
 from dsl.contracts.secret import Secret
 from dsl.contracts.spec import OptionError, option
 from dsl.contracts.state import State
-from resources.sql import NullCursor, SchemaEvolution, TableName, Tls, check_reading, check_writing
+from resources.sql import (
+    NullCursor,
+    SchemaEvolution,
+    TableName,
+    Tls,
+    check_incremental,
+    check_reading,
+    check_writing,
+    query_name,
+)
 from resources.sql_deletes import DeletionOptions, check_deletes, refuse_cdc, telling, told_schema
 
 DEFAULT_PORT = 1433
@@ -154,10 +162,7 @@ class SqlServerSource(DeletionOptions, Source):
             raise OptionError("query", "SQL Server takes no WITH within a query", "put it into a view")
         if self.table is not None:
             self.connection.table_name(self.table)
-        if self.incremental_column is None:
-            for name in ("initial_value", "lag"):
-                if getattr(self, name) is not None:
-                    raise OptionError(name, "it has no meaning without incremental_column", "add incremental_column")
+        check_incremental(self.incremental_column, {"initial_value": self.initial_value, "lag": self.lag})
 
     @property
     def lag_seconds(self) -> float | None:
@@ -167,8 +172,7 @@ class SqlServerSource(DeletionOptions, Source):
     @property
     def physical_name(self) -> tuple[str, ...]:
         if self.table is None:
-            digest = hashlib.sha256((self.query or "").encode()).hexdigest()[:8]
-            return self.connection.key_of(f"query_{digest}")
+            return self.connection.key_of(query_name(self.query))
         table = self.connection.table_name(self.table)
         return self.connection.key_of(table.schema, table.name)
 
