@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 
 import pyarrow as pa
 
-from dsl.contracts.errors import RejectedRows
+from dsl.contracts.errors import RejectedRows, RetryableError
 from resources.sql import ROW_NUMBER, TableName, listed, quoted
 
 
@@ -130,7 +130,7 @@ class Session(ABC):
         """Executes a `CREATE … IF NOT EXISTS`, once more where another session did the same at this moment."""
         try:
             self.run(statement)
-        except RejectedRows:
+        except (RejectedRows, RetryableError):
             self.run(statement)
 
     def add_column(self, table: TableName, field: pa.Field[Any]) -> None:

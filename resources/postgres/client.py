@@ -125,7 +125,7 @@ def translated(error: psycopg.Error, where: str) -> HeadraceError:
         return RejectedRows(text, where=where)
     if family == "53":
         return RetryableError(text, where=where, hint="the server is out of disk, memory or connections")
-    if family in {"40", "55", "57", "58"}:
+    if family in {"40", "55", "57", "58"} or state == "42710":  # the type of a table that two create at one moment
         return RetryableError(text, where=where)
     if not state or family == "08" or isinstance(error, driver.OperationalError):
         return UnavailableError(f"the connection was lost: {text}", where=where)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 import threading
 import time
+from collections.abc import Sequence
+from contextlib import closing
 from typing import Any
 
 import psycopg
@@ -15,8 +17,10 @@ from dsl.contracts.connectors import ReadRequest, Token
 from dsl.contracts.errors import ErrorType, FatalError, FencedError, RetryableError, SchemaError, UnavailableError
 from dsl.contracts.secret import Secret
 from dsl.contracts.spec import OptionError
+from resources.postgres.client import connect, translated
 from resources.postgres.resource import PostgresConnection, PostgresDestination, PostgresSource
-from resources.sql import Tls
+from resources.postgres.writer import PostgresSession
+from resources.sql import TableName, Tls
 from tests.kit.postgres import PostgresDatabase
 from tests.kit.process import free_port
 from tests.resources.sql_suite import SCHEMA, TOKEN, drain, rows_of, write_epoch
@@ -212,3 +216,22 @@ def test_a_dropped_column_ends_the_read(database: PostgresDatabase, connection: 
 def _end(slow: psycopg.Connection[Any]) -> None:
     slow.commit()
     slow.close()
+
+
+@pytest.mark.parametrize("word", [psycopg.errors.DuplicateObject, psycopg.errors.UniqueViolation])
+def test_a_table_that_two_create_at_one_moment_is_tried_again(
+    connection: PostgresConnection, word: type[psycopg.Error]
+) -> None:
+    """Whichever of the server's words for that race it says, the second try finds the table."""
+    met = [word("it exists already")]
+
+    class Racing(PostgresSession):
+        def run(self, statement: str, parameters: Sequence[Any] = ()) -> int:
+            if met:
+                raise translated(met.pop(), self.place)
+            return super().run(statement, parameters)
+
+    with closing(Racing(connect(connection), "here")) as session:
+        session.ensure("CREATE TABLE IF NOT EXISTS raced (id int)")
+        assert session.columns(TableName("public", "raced")) is not None
+    assert met == []
